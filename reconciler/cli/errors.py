@@ -1,0 +1,77 @@
+"""The one place where whatever went wrong becomes a few lines on stderr and an exit code.
+
+Invariant: of an error we did not foresee only type and place are printed: its message may hold values, even secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from reconciler.plan.errors import Exit, ReconcilerError
+
+INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the same again is safe"
+
+
+def leave(run: Callable[[], object]) -> int:
+    """Run a command; its exit code."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        _say(INTERRUPTED)
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return Exit.ERROR  # click says 2, which here means that changes are planned
+    except ReconcilerError as error:
+        _say(error.render())
+        return error.code
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+    except OSError as error:
+        if error.filename is None:
+            return _internal(error)
+        _say(f"error: {error.strerror or type(error).__name__}\n  --> {error.filename}")
+        return Exit.ERROR
+    except Exception as error:
+        return _internal(error)
+    return int(code) if isinstance(code, int) else Exit.DONE
+
+
+def _internal(error: Exception) -> int:
+    import traceback
+
+    if os.environ.get("RECONCILER_DEBUG") == "1":
+        traceback.print_exception(error)
+        return Exit.ERROR
+    _say(
+        f"error: internal error: {type(error).__qualname__} at {_place(error)}\n"
+        "  why: this is a mistake in reconciler, not in your specs\n"
+        "  do:  report it with these lines; RECONCILER_DEBUG=1 shows the whole traceback, which may hold data of yours"
+    )
+    return Exit.ERROR
+
+
+def _place(error: Exception) -> str:
+    """Where in this package it happened, whatever library it went through."""
+    import traceback
+    from pathlib import Path
+
+    package = Path(__file__).parent.parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f"{package.name}/{path.relative_to(package).as_posix()}:{frame.lineno}"
+    return "an unknown place"
+
+
+def _say(text: str) -> None:
+    from reconciler.views.escape import plain_lines
+
+    click.echo(plain_lines(text), err=True)

@@ -1,0 +1,48 @@
+"""`reconciler plan`: read the world, print what would change, save it for review."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from reconciler.cli.session import json_option, make_session, out_option, spec_options, specs_argument
+from reconciler.plan.errors import Exit
+
+
+@click.command("plan")
+@specs_argument
+@out_option
+@click.option("--only", metavar="ADDR", multiple=True, help="Only this resource and what it needs.")
+@click.option("--exclude", metavar="ADDR", multiple=True, help="Without this resource and what depends on it.")
+@spec_options
+@click.option("--now", metavar="TIME", help="Plan as if it were this time (ISO 8601).")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are changes.")
+@json_option
+def command(
+    specs: tuple[Path, ...],
+    out: Path | None,
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    variables: Mapping[str, str],
+    connections: Path | None,
+    now: str | None,
+    detailed_exitcode: bool,
+    as_json: bool,
+) -> Exit:
+    """Read the world and show what would change; nothing is written but FILE.
+
+    Without SPEC, specs/ is read.
+    """
+    from reconciler import app
+    from reconciler.cli.saved import present
+
+    session = make_session(specs, variables, connections)
+    plan = app.plan(session, out=out, only=only, exclude=exclude, now=now)
+    try:
+        present(plan, out, as_json=as_json)
+    finally:
+        if out is None:
+            app.discard(plan)
+    return Exit.CHANGES if detailed_exitcode and not plan.empty else Exit.DONE

@@ -1,0 +1,36 @@
+"""A plan on its way to the user: on the terminal, and in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.cli.terminal import color_on_stdout, tell, write
+from reconciler.plan.file import Plan
+from reconciler.views import json, markdown, text
+
+
+def present(plan: Plan, out: Path | None, *, as_json: bool = False) -> None:
+    """Print a plan; where it was saved, write its Markdown beside it and say how to go on."""
+    write(json.render(plan) if as_json else [text.render(plan, color=color_on_stdout())])
+    if out is None:
+        return
+    beside = markdown_path(out)
+    name = out.name if out.is_absolute() else out.as_posix()  # Markdown goes into git: no path of this machine
+    beside.write_text(markdown.render(plan, file=name), encoding="utf-8", newline="\n")
+    tell(f"Wrote {out} and {beside}")
+    if not plan.empty:
+        tell(f"Apply it with: {markdown.apply_command(plan, str(out))}")
+
+
+def markdown_path(out: Path) -> Path:
+    """plans/x.plan.jsonl → plans/x.plan.md"""
+    return out.with_suffix(".md")
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a plan rather than a spec: by its beginning, or by its name if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20).startswith(b'{"reconciler_plan"') or path.suffix == ".jsonl"
+    except OSError:
+        return path.suffix == ".jsonl"

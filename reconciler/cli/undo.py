@@ -1,0 +1,25 @@
+"""`reconciler undo`: the reverse plan, for review like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconciler.cli.session import out_option
+
+
+@click.command("undo")
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@out_option
+def command(plan_file: Path, out: Path | None) -> None:
+    """Write the plan that takes PLAN back; what cannot be undone is named in it. Apply it like any other plan."""
+    from reconciler import app
+    from reconciler.cli.saved import present
+
+    plan = app.undo(app.open_plan(plan_file), out)
+    try:
+        present(plan, out)
+    finally:
+        if out is None:
+            app.discard(plan)

@@ -1,0 +1,310 @@
+"""The plan file: JSON Lines, in and out, byte for byte.
+
+In: steps in order, each with its changes (as `Change`s, or as ready lines that PostgreSQL wrote).
+Out: header, for each step its line and its changes' lines, an end line with the digest. Held in memory: header and steps, never the changes.
+Invariant: a file whose digest or id does not fit is refused, so what is applied is what was reviewed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, cast
+
+from reconciler.plan.errors import ReconcilerError
+from reconciler.plan.step import Change, Deferred, Hazard, Image, Step, Verb
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands in front of the steps. `spec` and `variables` are enough to plan again; no secrets, hosts or times."""
+
+    spec: Mapping[str, object] = field(default_factory=dict[str, object])
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    connections: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    summary: Mapping[str, int] = field(default_factory=dict[str, int])
+    deferred: tuple[Deferred, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
+
+
+def dumps(value: object) -> str:
+    """Compact JSON exactly as PostgreSQL's own escaping writes it, so that both can write plan lines."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, object]", value)
+        return {name: _sorted(items[name]) for name in sorted(items)}
+    if isinstance(value, list | tuple):
+        return [_sorted(item) for item in cast("Sequence[object]", value)]
+    return value
+
+
+def header_line(header: Header, plan_id: str | None) -> str:
+    """The first line; without an id, the text that the id is computed over."""
+    tree: dict[str, object] = {"reconciler_plan": FORMAT}
+    if plan_id is not None:
+        tree["id"] = plan_id
+    tree["spec"] = _sorted(header.spec)
+    tree["variables"] = _sorted(header.variables)
+    tree["connections"] = _sorted(header.connections)
+    tree["summary"] = _sorted(header.summary)
+    tree["deferred"] = [{"address": it.address, "reason": it.reason} for it in header.deferred]
+    tree["hazards"] = [
+        {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
+    ]
+    return dumps(tree)
+
+
+def step_line(step: Step) -> str:
+    """A step's line."""
+    tree: dict[str, object] = {
+        "step": step.id,
+        "needs": list(step.needs),
+        "together": step.together,
+        "connection": step.connection,
+        "target": step.target,
+        "verb": step.verb.value,
+        "key": list(step.key),
+        "columns": _sorted(step.columns),
+        "count": step.count,
+        "notes": list(step.notes),
+    }
+    if step.triggers != "fire":
+        tree["triggers"] = step.triggers
+    return dumps(tree)
+
+
+def change_line(change: Change) -> str:
+    """A change's line."""
+    return dumps(
+        {
+            "of": change.of,
+            "key": list(change.key),
+            "before": _sorted(change.before),
+            "after": _sorted(change.after),
+            "reason": change.reason,
+        }
+    )
+
+
+def change_prefix(step_id: str) -> str:
+    """How the line of every change of a step begins, up to the key's array."""
+    return f'{{"of":{dumps(step_id)},"key":'
+
+
+def parse_change(line: bytes | str) -> Change:
+    tree = json.loads(line)
+    return Change(tree["of"], tuple(tree["key"]), tree["before"], tree["after"], tree["reason"])
+
+
+def _identify(header: Header, digest: str) -> str:
+    return hashlib.sha256(f"{header_line(header, None)}\n{digest}".encode()).hexdigest()[:16]
+
+
+Lines = Callable[[Callable[[bytes], object]], None]
+"""Something that writes a step's change lines (each with its newline, in blocks of any size) into the sink it is given."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step and where its change lines come from."""
+
+    step: Step
+    lines: Lines
+
+
+def planned(step: Step, changes: Iterable[Change]) -> Planned:
+    """A step whose changes are few enough to be written from Python."""
+    ordered = sorted(changes, key=lambda change: tuple(part.encode() for part in change.key))
+
+    def lines(sink: Callable[[bytes], object]) -> None:
+        for change in ordered:
+            sink(f"{change_line(change)}\n".encode())
+
+    return Planned(replace(step, count=len(ordered)), lines)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan file on disk. Steps are in order; changes are read from the file when asked for."""
+
+    path: Path
+    id: str
+    header: Header
+    steps: tuple[Step, ...]
+    offsets: Mapping[str, int]
+    """Where each step's first change line begins."""
+
+    @property
+    def changes_count(self) -> int:
+        return sum(step.count for step in self.steps)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to apply (deferred resources may still be named)."""
+        return not self.steps
+
+    def lines(self, step: Step) -> Iterator[bytes]:
+        """The raw lines of a step's changes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offsets[step.id])
+            for _ in range(step.count):
+                yield file.readline()
+
+    def changes(self, step: Step) -> Iterator[Change]:
+        """A step's changes, in key order."""
+        return map(parse_change, self.lines(step))
+
+    def examples(self, step: Step, most: int) -> list[Change]:
+        """The first few changes of a step."""
+        return [change for change, _ in zip(self.changes(step), range(most), strict=False)]
+
+    def reasons(self, step: Step) -> dict[str, int]:
+        """How many changes of a step have each reason, without parsing them."""
+        counts: dict[bytes, int] = {}
+        for line in self.lines(step):
+            reason = line[line.rfind(b',"reason":') + 10 : -2]
+            counts[reason] = counts.get(reason, 0) + 1
+        return {json.loads(reason): count for reason, count in sorted(counts.items())}
+
+
+def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
+    """Write a plan file whole or not at all; with no path, into a temporary file that the caller removes."""
+    folder = path.parent if path else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    body_fd, body_name = tempfile.mkstemp(prefix=".reconciler-body-", dir=folder)
+    whole_fd, whole_name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
+    try:
+        with os.fdopen(body_fd, "w+b", buffering=1 << 20) as body, os.fdopen(whole_fd, "wb") as whole:
+            digest = hashlib.sha256()
+            written: list[Step] = []
+            starts: dict[str, int] = {}
+
+            def sink(data: bytes) -> None:
+                digest.update(data)
+                body.write(data)
+
+            for item in steps:
+                sink(f"{step_line(item.step)}\n".encode())
+                starts[item.step.id] = body.tell()
+                item.lines(sink)
+                written.append(item.step)
+            header = replace(header, summary=summarize(written))
+            plan_id = _identify(header, digest.hexdigest())
+            head = f"{header_line(header, plan_id)}\n".encode()
+            whole.write(head)
+            body.seek(0)
+            shutil.copyfileobj(body, whole, 1 << 20)
+            total = sum(step.count for step in written)
+            whole.write(f"{dumps({'end': True, 'changes': total, 'sha256': digest.hexdigest()})}\n".encode())
+            whole.flush()
+            os.fsync(whole.fileno())
+        final = path or Path(whole_name)
+        if path:
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(whole_name).chmod(0o666 & ~umask)
+            Path(whole_name).replace(path)
+        offsets = {name: start + len(head) for name, start in starts.items()}
+        return Plan(final, plan_id, header, tuple(written), offsets)
+    except BaseException:
+        Path(whole_name).unlink(missing_ok=True)
+        raise
+    finally:
+        Path(body_name).unlink(missing_ok=True)
+
+
+def summarize(steps: Iterable[Step]) -> dict[str, int]:
+    """Changes by verb; the three row verbs are always named."""
+    counts = {"insert": 0, "update": 0, "delete": 0}
+    for step in steps:
+        counts[step.verb.value] = counts.get(step.verb.value, 0) + step.count
+    return counts
+
+
+def read(path: Path) -> Plan:
+    """Open a plan file, refusing one that was edited, cut short or written by a newer version."""
+    try:
+        with path.open("rb") as file:
+            return _read(path, file)
+    except OSError as error:
+        raise ReconcilerError(f"cannot read the plan: {error.strerror}", where=str(path)) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _refused(path, "it is not a plan file, or not all of it is there") from None
+
+
+def _read(path: Path, file: IO[bytes]) -> Plan:
+    head = json.loads(file.readline())
+    if head.get("reconciler_plan") != FORMAT:
+        raise _refused(path, f"its format is {head.get('reconciler_plan')!r}; this version reads {FORMAT}")
+    header = Header(
+        spec=head["spec"],
+        variables=head["variables"],
+        connections=head["connections"],
+        summary=head["summary"],
+        deferred=tuple(Deferred(**it) for it in head["deferred"]),
+        hazards=tuple(Hazard(**it) for it in head["hazards"]),
+    )
+    digest = hashlib.sha256()
+    steps: list[Step] = []
+    offsets: dict[str, int] = {}
+    while line := file.readline():
+        if line.startswith(b'{"step":'):
+            digest.update(line)
+            step = _parse_step(json.loads(line))
+            steps.append(step)
+            offsets[step.id] = file.tell()
+            _skip_changes(file, step, digest.update)
+        else:
+            break
+    end = json.loads(line)
+    if end.get("end") is not True or file.readline():
+        raise _refused(path, "its end is not where it should be")
+    if end["sha256"] != digest.hexdigest() or head["id"] != _identify(header, digest.hexdigest()):
+        raise _refused(path, "it was changed after it was written: its digest does not fit")
+    if end["changes"] != sum(step.count for step in steps):
+        raise _refused(path, "its changes are not as many as its end line says")
+    return Plan(path, head["id"], header, tuple(steps), offsets)
+
+
+def _skip_changes(file: IO[bytes], step: Step, update: Callable[[bytes], object]) -> None:
+    prefix = change_prefix(step.id).encode()
+    for _ in range(step.count):
+        line = file.readline()
+        if not line.startswith(prefix):
+            raise ValueError("a change does not belong to its step")
+        update(line)
+
+
+def _parse_step(tree: dict[str, object]) -> Step:
+    fields = cast("dict[str, list[str]]", tree)
+    return Step(
+        id=cast("str", tree["step"]),
+        connection=cast("str", tree["connection"]),
+        target=cast("str", tree["target"]),
+        verb=Verb(cast("str", tree["verb"])),
+        key=tuple(fields["key"]),
+        columns=cast("dict[str, str]", tree["columns"]),
+        count=cast("int", tree["count"]),
+        needs=tuple(fields["needs"]),
+        together=cast("str | None", tree["together"]),
+        notes=tuple(fields["notes"]),
+        triggers=cast("str", tree.get("triggers", "fire")),
+    )
+
+
+def _refused(path: Path, why: str) -> ReconcilerError:
+    return ReconcilerError("this plan is refused", where=str(path), why=why, todo="plan again; never edit a plan file")
+
+
+__all__ = ["Header", "Image", "Lines", "Plan", "Planned", "planned", "read", "write"]

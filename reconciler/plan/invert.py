@@ -1,0 +1,88 @@
+"""A plan in, the plan that takes it back out.
+
+Every change swaps `before` and `after`, every edge its direction. Columns that only guarded a decision go on guarding.
+Invariant: inverting twice gives the same changes; what cannot be taken back is left out and named as a hazard, never half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.plan.file import Header, Image, Plan, Planned, change_line
+from reconciler.plan.order import arrange
+from reconciler.plan.step import Change, Hazard, Step, Verb
+
+_OPPOSITE = {
+    Verb.INSERT: Verb.DELETE,
+    Verb.DELETE: Verb.INSERT,
+    Verb.UPDATE: Verb.UPDATE,
+}
+_UNDO = "undo of "
+
+
+def invert_change(change: Change, of: str) -> Change:
+    """The change that takes this one back."""
+    before, after = change.after, change.before
+    if change.before is not None and change.after is not None:
+        read_only: Image = {name: value for name, value in change.before.items() if name not in change.after}
+        before = {**change.after, **read_only}
+        after = {name: value for name, value in change.before.items() if name in change.after}
+    return Change(of, change.key, before, after, _toggle(change.reason))
+
+
+def invert(plan: Plan) -> tuple[Header, list[Planned]]:
+    """Header and steps of the reverse plan, in order."""
+    hazards: list[Hazard] = []
+    drafts: list[Step] = []
+    original: dict[str, Step] = {}
+    must: list[tuple[str, str]] = []
+    renamed = {step.id: _rename(step) for step in plan.steps}
+    for step in plan.steps:
+        lost = _irreversible(step)
+        if lost:
+            hazards.append(Hazard("irreversible", step.address, f"{step.id}: {lost}", step.count))
+            continue
+        draft = replace(
+            step,
+            id=renamed[step.id],
+            verb=_OPPOSITE[step.verb],
+            needs=(),
+            together=renamed[step.together] if step.together else None,
+            notes=tuple(_toggle(note) for note in step.notes),
+        )
+        drafts.append(draft)
+        original[draft.id] = step
+        must += [(draft.id, renamed[before]) for before in step.needs]
+    header = replace(plan.header, hazards=tuple(hazards), deferred=())
+    return header, [_planned(plan, original[step.id], step) for step in arrange(drafts, must)]
+
+
+def _planned(plan: Plan, source: Step, step: Step) -> Planned:
+    def lines(sink: Callable[[bytes], object]) -> None:
+        for change in plan.changes(source):
+            sink(f"{change_line(invert_change(change, step.id))}\n".encode())
+
+    return Planned(step, lines)
+
+
+def _rename(step: Step) -> str:
+    head, _, tail = step.id.rpartition("/")
+    _, mark, number = tail.partition("#")
+    return f"{head}/{_OPPOSITE.get(step.verb, step.verb).value}{mark}{number}"
+
+
+def _toggle(text: str) -> str:
+    return text.removeprefix(_UNDO) if text.startswith(_UNDO) else _UNDO + text
+
+
+def _irreversible(step: Step) -> str | None:
+    match step.verb:
+        case Verb.SETVAL:
+            return "a sequence is never lowered"
+        case Verb.INSERT:
+            return None
+        case Verb.UPDATE | Verb.DELETE:
+            return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None
+        case _:
+            return f"{step.verb.value} cannot be taken back"

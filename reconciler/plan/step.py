@@ -1,0 +1,102 @@
+"""The plan's nouns: a change is one thing going from `before` to `after`; a step is a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Image = Mapping[str, object]  # of a row: column -> its text form, or None for SQL NULL
+
+
+class Verb(StrEnum):
+    """All that a plan can ask of a system."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    SETVAL = "setval"
+    CREATE = "create"
+    ALTER = "alter"
+    DROP = "drop"
+    UPLOAD = "upload"
+    COPY = "copy"
+    MOVE = "move"
+    REMOVE = "remove"
+    SIGN = "sign"
+    PUT = "put"
+    CALL = "call"
+
+    @property
+    def glyph(self) -> str:
+        return _GLYPHS[self]
+
+
+_GLYPHS = {
+    Verb.INSERT: "+", Verb.CREATE: "+", Verb.UPLOAD: "+", Verb.COPY: "+",
+    Verb.DELETE: "-", Verb.DROP: "-", Verb.REMOVE: "-",
+    Verb.UPDATE: "~", Verb.ALTER: "~", Verb.SETVAL: "~", Verb.MOVE: "~", Verb.PUT: "~", Verb.SIGN: "~",
+    Verb.CALL: "!",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing. `before` is None for what is absent, `after` is None for what goes.
+
+    `before` of an update holds the changed columns and those the decision read; `after` only the changed ones.
+    """
+
+    of: str
+    key: tuple[str, ...]
+    before: Image | None
+    after: Image | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch of changes of one verb on one target for one resource; `id` is `address[target]/verb`, `#2` when one is not enough.
+
+    `columns` maps column to type; a sensitive one's type ends in ` sensitive` and its values are HMACs.
+    `triggers` is "off" where the table's own triggers must not fire. `notes` are sentences for the reviewer and steer nothing.
+    """
+
+    id: str
+    connection: str
+    target: str
+    verb: Verb
+    key: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    count: int = 0
+    needs: tuple[str, ...] = ()
+    together: str | None = None
+    notes: tuple[str, ...] = ()
+    triggers: str = "fire"
+
+    @property
+    def address(self) -> str:
+        """The resource the step belongs to."""
+        return self.id.partition("[")[0]
+
+    @property
+    def sensitive(self) -> tuple[str, ...]:
+        return tuple(name for name, type_ in self.columns.items() if type_.endswith(" sensitive"))
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A resource that can only be planned once an earlier step has been applied."""
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """A risk a reviewer must see. `kind` is a stable word; `text` a sentence; `count` rows concerned."""
+
+    kind: str
+    address: str
+    text: str
+    count: int = 0

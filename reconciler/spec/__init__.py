@@ -1,0 +1,56 @@
+"""What the user wrote: specs read strictly from YAML, with the place of every value, and their JSON Schema."""
+
+from reconciler.spec.collection import (
+    Cascade,
+    Collection,
+    ColumnsExcept,
+    InlineRows,
+    Newer,
+    OneTable,
+    RowOptions,
+    SourceRows,
+    SourceTable,
+    TableOptions,
+)
+from reconciler.spec.connections import (
+    ConnectionSpec,
+    FilesConnection,
+    FilesSpec,
+    PostgresConnection,
+    PostgresSpec,
+    ResolvedConnection,
+    Secret,
+)
+from reconciler.spec.document import Document, Variable
+from reconciler.spec.loading import Spec, from_canonical, load
+from reconciler.spec.schema import json_schema
+from reconciler.spec.values import Number, Value, json_text
+
+__all__ = [
+    "Cascade",
+    "Collection",
+    "ColumnsExcept",
+    "ConnectionSpec",
+    "Document",
+    "FilesConnection",
+    "FilesSpec",
+    "InlineRows",
+    "Newer",
+    "Number",
+    "OneTable",
+    "PostgresConnection",
+    "PostgresSpec",
+    "ResolvedConnection",
+    "RowOptions",
+    "Secret",
+    "SourceRows",
+    "SourceTable",
+    "Spec",
+    "TableOptions",
+    "Value",
+    "Variable",
+    "from_canonical",
+    "json_schema",
+    "json_text",
+    "load",
+]

@@ -1,0 +1,169 @@
+"""`connections`: how a spec names access to a system, and what that becomes once the environment is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.spec.environment import Environment
+from reconciler.spec.models import Strict
+from reconciler.spec.references import EnvironmentReference, VariableReference, parts
+
+TYPES = ("postgres", "files")
+TYPES_TO_COME = ("supabase", "directory", "atproto")
+
+
+class PostgresSpec(Strict):
+    """A PostgreSQL database."""
+
+    postgres: Annotated[str, Field(min_length=1)] = Field(
+        description="A URI or keyword=value string as psql takes it, with its password from the environment: "
+        '"${env:DATABASE_URL}". Or `embedded`: a PostgreSQL that reconciler starts under .reconciler/.',
+        examples=["${env:DATABASE_URL}", "embedded"],
+    )
+    description: str | None = Field(None, description="What it is, for readers.")
+
+
+class FilesSpec(Strict):
+    """Rows kept in files; they can be a source, never a target."""
+
+    files: Annotated[str, Field(min_length=1)] = Field(
+        description="A folder of <table>.jsonl, .json or .csv, or one JSON file that maps names to lists of rows. "
+        "A relative path stands against the spec's folder.",
+        examples=["backup-data", "data.json"],
+    )
+    tables: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict[str, str],
+        description="Where a table has another name in the files: table (as in SQL) to that name.",
+        examples=[{"documents_in_publications": "documentsInPublications"}],
+    )
+    description: str | None = Field(None, description="What it is, for readers.")
+
+
+ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec
+
+
+class Secret:
+    """Text that only `reveal()` gives away."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, format_spec: str) -> str:
+        return format("***", format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not written down")
+
+
+@dataclass(frozen=True)
+class PostgresConnection:
+    """`dsn` is empty where the database is the embedded one."""
+
+    name: str
+    dsn: Secret
+    embedded: bool
+
+
+@dataclass(frozen=True)
+class FilesConnection:
+    """`path` is absolute; `tables` maps a table's name, as written, to its name in the files."""
+
+    name: str
+    path: Path
+    tables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+ResolvedConnection: TypeAlias = PostgresConnection | FilesConnection
+
+_PASSWORD_BEFORE = re.compile(r"://[^\s/@]*:$")
+_UNSAFE_IN_URI = re.compile(r"[@/?#\s:]|%(?![0-9A-Fa-f]{2})")
+_DSN = re.compile(r"postgres(?:ql)?://|\s*\w+\s*=", re.IGNORECASE)
+
+
+def resolve(
+    name: str, spec: ConnectionSpec, environment: Environment, base: Path, where: Location | str | None
+) -> ResolvedConnection:
+    """The connection with the environment's values; what is not set is an error saying which variable."""
+    match spec:
+        case PostgresSpec():
+            dsn = _expanded(name, spec.postgres, environment, where)
+            if dsn == "embedded":
+                return PostgresConnection(name, Secret(""), embedded=True)
+            if not _DSN.match(dsn):
+                raise ReconcilerError(
+                    f"connection {name} is no PostgreSQL address", where=where, why=_why(dsn), todo=DSN_TODO
+                )
+            return PostgresConnection(name, Secret(dsn), embedded=False)
+        case FilesSpec():
+            path = _expanded(name, spec.files, environment, where)
+            tables = {table: _expanded(name, text, environment, where) for table, text in spec.tables.items()}
+            return FilesConnection(name, (base / path).absolute(), MappingProxyType(tables))
+
+
+DSN_TODO = "write postgresql://user@host/database, host=… dbname=…, or embedded; a password comes from ${env:NAME}"
+
+
+def looks_like_dsn(text: str) -> bool:
+    """Whether PostgreSQL's client library could understand the text as an address."""
+    return text == "embedded" or _DSN.match(text) is not None
+
+
+def _why(dsn: str) -> str:
+    if dsn.lower().startswith(("http://", "https://")):
+        return "it is a web address; the database has one of its own (postgresql://…)"
+    return "it is neither a postgresql:// URI nor keyword=value text (its content is not shown)"
+
+
+def _expanded(name: str, text: str, environment: Environment, where: Location | str | None) -> str:
+    """The text with the environment's values; an empty one counts as not set, as in the shell's `:-`."""
+    pieces: list[str] = []
+    rest = text
+    for part in parts(text):
+        if isinstance(part, str):
+            pieces.append(part)
+            continue
+        assert not isinstance(part, VariableReference)
+        assert isinstance(part, EnvironmentReference)
+        value = environment.get(part.name) or part.default
+        if not value:
+            state = "not set" if environment.get(part.name) is None else "empty"
+            raise ReconcilerError(
+                f"connection {name} needs the environment variable {part.name}, which is {state}",
+                where=where,
+                todo=f"export {part.name}=…, or write it into a .env file",
+            )
+        rest = text[part.start :].partition("}")[2]
+        if _PASSWORD_BEFORE.search(text[: part.start]) and rest.startswith("@") and _UNSAFE_IN_URI.search(value):
+            raise ReconcilerError(
+                f"the value of {part.name} cannot stand as a password inside a URI as it is",
+                where=where,
+                why="it holds a character that means something there, such as @ / : ? # or %",
+                todo="percent-encode it, or put the whole URI into one environment variable",
+            )
+        pieces.append(value)
+    return "".join(pieces)

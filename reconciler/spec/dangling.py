@@ -1,0 +1,155 @@
+"""Names in a spec that lead nowhere, or in a circle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from reconciler.spec.collection import Collection, connection_and_table
+from reconciler.spec.connections import ConnectionSpec, FilesSpec, PostgresSpec
+from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
+from reconciler.spec.problems import Problems, did_you_mean, dotted
+from reconciler.spec.references import NAME
+from reconciler.spec.values import Path
+
+_ADDRESS = re.compile(rf"({NAME})\.({NAME})")
+
+
+def report_connections(
+    name: str,
+    collection: Collection,
+    connections: Mapping[str, ConnectionSpec | None],
+    declared_in: str,
+    problems: Problems,
+) -> None:
+    """Note connections that are not declared or of the wrong type, and a source that is its own target."""
+    at: Path = ("collections", name)
+    target = _connection(collection.into if collection.into is not None else collection.table)
+    source = _connection(collection.source)
+    target_word = "into" if collection.into is not None else "table"
+    for word, connection in ((target_word, target), ("source", source)):
+        if connection is not None and connection not in connections:
+            todo = did_you_mean(connection, tuple(connections), f"declare it under `connections` in {declared_in}")
+            problems.add(f"the connection `{connection}` is not declared", (*at, word), todo=todo)
+    if target is None:
+        return
+    if isinstance(connections.get(target), FilesSpec):
+        why = "files can be a source, never a target"
+        problems.add(f"`{target}` is a folder or file", (*at, target_word), why=why, todo="name a postgres connection")
+    if source is None or problems.concerns((*at, "source")) or problems.concerns((*at, target_word)):
+        return
+    if not _same_table(collection):
+        return
+    if source == target:
+        what = (
+            f"`source` and `{target_word}` are the same table"
+            if target_word == "table"
+            else "`source` and `into` are the same connection"
+        )
+        problems.add(what, (*at, "source"), todo="name the connection that has the rows as they should be")
+    elif _same_database(connections.get(source), connections.get(target)):
+        problems.add(
+            f"`{source}` and `{target}` are the same database",
+            (*at, "source"),
+            why="their connections are written alike",
+            todo=f"mend one of them under `connections` in {declared_in}",
+        )
+
+
+def _connection(text: object) -> str | None:
+    """The connection a dotted name begins with, where it can be read at all."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return connection_and_table(text)[0]
+    except ValueError:
+        return None
+
+
+def _same_table(collection: Collection) -> bool:
+    """Whether source and target name the same table, if their connections are the same."""
+    if not isinstance(collection.source, str):
+        return False
+    _, source = connection_and_table(collection.source)
+    if source is None or collection.table is None:
+        return source is None
+    return source == collection.target()[1]
+
+
+def _same_database(one: ConnectionSpec | None, other: ConnectionSpec | None) -> bool:
+    match one, other:
+        case PostgresSpec(postgres=first), PostgresSpec(postgres=second):
+            return first == second != "embedded"
+        case _:
+            return False
+
+
+def report_needs(needs: Mapping[str, tuple[str, ...]], addresses: tuple[str, ...], problems: Problems) -> None:
+    """Note addresses that no resource has; `needs` maps each address to those it needs."""
+    for address, needed in needs.items():
+        at: Path = (*address.split("."), "needs")
+        for index, text in enumerate(needed):
+            if text in addresses:
+                if text in needed[:index]:
+                    problems.add(f"`{text}` stands twice in {dotted(at)}", (*at, index), todo="keep one")
+                continue
+            match = _ADDRESS.fullmatch(text)
+            if match and match[1] in SECTIONS_TO_COME:
+                problems.add(f"{match[1]} is not supported yet", (*at, index))
+            elif match or "." in text:
+                todo = did_you_mean(text, addresses, f"the resources are {', '.join(addresses)}")
+                problems.add(f"there is no resource `{text}`", (*at, index), todo=todo)
+            else:
+                meant = next(
+                    (f"{section}.{text}" for section in RESOURCE_SECTIONS if f"{section}.{text}" in addresses), None
+                )
+                todo = (
+                    f"write {meant}"
+                    if meant
+                    else did_you_mean(text, addresses, "write section.name, as in collections.publications")
+                )
+                problems.add(f"`{text}` is not an address", (*at, index), todo=todo)
+    for cycle in _cycles(needs):
+        _report_cycle(cycle, needs, problems)
+
+
+def _report_cycle(cycle: tuple[str, ...], needs: Mapping[str, tuple[str, ...]], problems: Problems) -> None:
+    details: list[str] = []
+    for address, needed in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
+        where = problems.where((*address.split("."), "needs", needs[address].index(needed)))
+        details.append(f"{address} needs {needed}" + (f" ({where})" if where else ""))
+    last: Path = (*cycle[0].split("."), "needs", needs[cycle[0]].index(cycle[1 % len(cycle)]))
+    what = "a resource needs itself" if len(cycle) == 1 else "resources need each other in a circle"
+    problems.add(
+        what,
+        last,
+        details=details,
+        todo="take one of these needs out; rows of tables are ordered by their foreign keys anyway",
+    )
+
+
+def _cycles(needs: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Circles that do not share a resource, each beginning with its first address."""
+    done: set[str] = set()
+    for start in sorted(needs):
+        trail: dict[str, Iterator[str]] = {}
+        stack = [start]
+        while stack:
+            address = stack[-1]
+            if address in done:
+                stack.pop()
+                continue
+            following = trail.setdefault(address, iter(needs.get(address, ())))
+            for needed in following:
+                if needed in stack and needed not in done:
+                    cycle = stack[stack.index(needed) :]
+                    first = cycle.index(min(cycle))
+                    yield tuple(cycle[first:] + cycle[:first])
+                    done.update(cycle)
+                    break
+                if needed in needs and needed not in done:
+                    stack.append(needed)
+                    break
+            else:
+                done.add(address)
+                stack.pop()

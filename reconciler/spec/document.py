@@ -1,0 +1,88 @@
+"""The whole spec: its sections, and the words that are known but not built yet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from reconciler.spec.collection import Collection
+from reconciler.spec.connections import FilesSpec, PostgresSpec
+from reconciler.spec.models import Strict
+from reconciler.spec.references import NAME
+from reconciler.spec.values import Number
+
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+
+
+def _text(value: object) -> object:
+    """A default as the text that variables are."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | Number():
+            return str(value)
+        case _:
+            return value
+
+
+class Variable(Strict):
+    """A value given from outside: `${name}` in plain strings, `:name` in SQL."""
+
+    description: str | None = Field(None, description="What it is, for whoever has to give it.")
+    default: Annotated[
+        str | None, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})
+    ] = Field(
+        None, description="Its text when nothing else is given; without a default it is required. Never a secret."
+    )
+
+
+class Document(Strict):
+    """A spec of version 1, or the merge of several files of it."""
+
+    version: Literal[1] = Field(description="The version of the language: 1.")
+    variables: dict[Name, Variable] = Field(
+        default_factory=dict[str, Variable],
+        description="Values given with --var name=… or RECONCILER_VAR_NAME; they stand in the plan, so never secrets.",
+    )
+    connections: dict[Name, PostgresSpec | FilesSpec] = Field(
+        default_factory=dict[str, PostgresSpec | FilesSpec],
+        description="Named access to systems. Here alone ${env:NAME} and ${env:NAME:-default} read the environment.",
+    )
+    collections: dict[Name, Collection] = Field(
+        default_factory=dict[str, Collection], description="Rows of a table, within a scope, as a source has them."
+    )
+
+
+SECTIONS = ("variables", "connections", "collections")
+RESOURCE_SECTIONS = ("collections",)
+
+# Sections whose kind is still to come, with the words that would be met in them.
+SECTIONS_TO_COME: dict[str, frozenset[str]] = {
+    "unique_keys": frozenset({"keep", "references", "archive", "constraint", "lock"}),
+    "bucket_prefixes": frozenset(
+        {
+            "bucket",
+            "prefix",
+            "match",
+            "column",
+            "form",
+            "wrong_forms",
+            "on_missing_row",
+            "on_missing_object",
+            "verify",
+            "signed_url",
+        }
+    ),
+    "pds_records": frozenset({"repo", "collection", "rkey", "rkeys", "record", "fields", "blobs"}),
+    "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
+    "sql_objects": frozenset({"on", "file"}),
+    "audits": frozenset({"log", "query"}),
+    "guards": frozenset({"max_rows_per_delete"}),
+    "checks": frozenset({"expect"}),
+}
+
+
+def section_to_come(word: str) -> str | None:
+    """The section that will know this key of a resource."""
+    return next((section for section, words in SECTIONS_TO_COME.items() if word in words), None)

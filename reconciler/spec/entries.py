@@ -1,0 +1,114 @@
+"""One entry of a section: from its tree to its model, or to what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from reconciler.spec import contradictions, strings, wrong_types
+from reconciler.spec.collection import Collection
+from reconciler.spec.connections import (
+    DSN_TODO,
+    TYPES,
+    TYPES_TO_COME,
+    ConnectionSpec,
+    FilesSpec,
+    PostgresSpec,
+    looks_like_dsn,
+)
+from reconciler.spec.document import Variable
+from reconciler.spec.models import Strict
+from reconciler.spec.nodes import MapNode
+from reconciler.spec.problems import Problems, dotted, one_of, suggest
+from reconciler.spec.values import Path, Value, describe
+
+_Model = TypeVar("_Model", bound=Strict)
+
+
+def variable_of(name: str, value: Value, problems: Problems) -> Variable | None:
+    """The declaration of a variable."""
+    return _model(Variable, ("variables", name), value, problems)
+
+
+def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec | None:
+    """A connection, of the one type its keys name."""
+    path: Path = ("connections", name)
+    if not isinstance(value, dict):
+        return _model(PostgresSpec, path, value, problems)
+    if to_come := [word for word in TYPES_TO_COME if word in value]:
+        problems.add(f"connections of the type {to_come[0]} are not supported yet", (*path, to_come[0]), key=True)
+        return None
+    match [word for word in TYPES if word in value]:
+        case ["files"]:
+            connection = _model(FilesSpec, path, value, problems)
+            if connection and connection.files.startswith("~"):
+                problems.add("`~` is not expanded", (*path, "files"), todo="write ${env:HOME} instead")
+            elif connection and _is_absolute(connection.files):
+                todo = "write it relative to the folder of the spec, or as ${env:NAME}"
+                problems.warn(
+                    "this path stands in every plan and holds on one machine only", (*path, "files"), todo=todo
+                )
+            return connection
+        case ["postgres"]:
+            connection = _model(PostgresSpec, path, value, problems)
+            if connection and "${" not in connection.postgres and not looks_like_dsn(connection.postgres):
+                problems.add(f"connections.{name} is no PostgreSQL address", (*path, "postgres"), todo=DSN_TODO)
+            return connection
+        case []:
+            _typeless(path, value, problems)
+        case both:
+            todo = f"write two connections: one with {one_of(both, 'and')} each"
+            problems.add(
+                f"a connection is of one type, and {one_of(both, 'and')} stand here", path, key=True, todo=todo
+            )
+    return None
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def _typeless(path: Path, value: Mapping[str, Value], problems: Problems) -> None:
+    known = (*TYPES, *TYPES_TO_COME)
+    for word in value:
+        if suggest(word, known):
+            wrong_types.unknown_key((*path, word), problems)
+            return
+    todo = 'write { postgres: "${env:NAME}" } or { files: folder }'
+    problems.add(f"{dotted(path)} has no type", path, key=True, todo=todo)
+
+
+def collection_of(
+    root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
+) -> Collection | None:
+    """A collection, with its SQL and what it says against itself examined."""
+    path: Path = ("collections", name)
+    strings.report_sql(root, (*path, "where"), variables, problems)
+    roots = value.get("roots") if isinstance(value, dict) else None
+    for table in roots if isinstance(roots, dict) else ():
+        strings.report_sql(root, (*path, "roots", table), variables, problems)
+    collection = _model(Collection, path, value, problems)
+    if collection is not None:
+        contradictions.report(collection, path, problems)
+    return collection
+
+
+def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
+    """The entry as its model, or None after saying why it is none."""
+    if not isinstance(value, dict):
+        examples = {
+            "variables": "{ default: … }",
+            "connections": '{ postgres: "${env:NAME}" }',
+            "collections": "{ table: …, source: … }",
+        }
+        todo = f"write {path[-1]}: {examples[str(path[0])]}"
+        problems.add(f"{dotted(path)} is a mapping, and {describe(value)} stands there", path, todo=todo)
+        return None
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        wrong_types.report(error, path, value, problems)
+        return None

@@ -1,0 +1,166 @@
+"""From files, or from a plan's header, to a Spec: merge, substitute, validate, and say everything that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.spec import dangling, given, strings
+from reconciler.spec.collection import Collection
+from reconciler.spec.connections import FilesSpec, ResolvedConnection, resolve
+from reconciler.spec.document import SECTIONS, Document
+from reconciler.spec.entries import collection_of, connection_of, variable_of
+from reconciler.spec.environment import Environment
+from reconciler.spec.files import gather, replace_connections
+from reconciler.spec.nodes import MapNode, at, from_plain, place_in, place_of, plain
+from reconciler.spec.problems import Problems, did_you_mean
+from reconciler.spec.values import Value, ordered, to_canonical
+from reconciler.spec.values import from_canonical as plain_from_canonical
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What should be true, complete and free of contradictions."""
+
+    document: Document
+    variables: Mapping[str, str]
+    base: Path
+    warnings: tuple[ReconcilerError, ...]
+    _root: MapNode = field(repr=False, compare=False)
+    _environment: Environment = field(repr=False, compare=False)
+
+    def canonical(self) -> dict[str, object]:
+        """The merged spec as written: references are left as they are, the same for any number and order of files."""
+        return cast("dict[str, object]", to_canonical(_tree(self._root)))
+
+    def locate(self, *path: str | int, offset: int = 0) -> Location | None:
+        """The place of a value, or of a character of a text; of what is not there the nearest place around it."""
+        if offset and (node := at(self._root, path)) is not None:
+            place = place_in(node, offset)
+        else:
+            place = place_of(self._root, path)
+        return place.location() if place else None
+
+    def resources(self) -> dict[str, Collection]:
+        """Every resource by its address, in order."""
+        return {f"collections.{name}": self.document.collections[name] for name in sorted(self.document.collections)}
+
+    def connection(self, name: str) -> ResolvedConnection:
+        """A connection with the environment's values, which are read here and not before."""
+        declared = self.document.connections
+        if name not in declared:
+            todo = did_you_mean(name, tuple(declared), f"the connections are {', '.join(declared) or 'none'}")
+            raise ReconcilerError(f"the connection `{name}` is not declared", todo=todo)
+        spec = declared[name]
+        word = "files" if isinstance(spec, FilesSpec) else "postgres"
+        where = self.locate("connections", name, word) or f"the plan's spec: connections.{name}"
+        return resolve(name, spec, self._environment, self.base, where)
+
+
+def load(
+    paths: Sequence[Path],
+    *,
+    variables: Mapping[str, str] = _NOTHING,
+    environ: Mapping[str, str],
+    connections: Path | None = None,
+) -> Spec:
+    """Read specs from files and folders."""
+    problems = Problems()
+    gathered = gather(paths, problems)
+    root = gathered.root
+    if connections is not None:
+        root = replace_connections(root, connections, problems)
+    environment = _environment(environ, gathered.base, connections)
+    return _spec(root, gathered.base, variables, environment, problems, whole=gathered.whole)
+
+
+def from_canonical(
+    tree: Mapping[str, object],
+    *,
+    variables: Mapping[str, str],
+    base: Path,
+    environ: Mapping[str, str],
+    connections: Path | None = None,
+) -> Spec:
+    """Read the spec that a plan holds."""
+    problems = Problems()
+    try:
+        root = from_plain(plain_from_canonical(dict(tree)))
+    except ValueError as error:
+        raise ReconcilerError("the plan's spec cannot be read", why=str(error), todo="plan again") from None
+    if not isinstance(root, MapNode) or root.entries.keys() - {"version", *SECTIONS} or not _is_version_1(root):
+        raise ReconcilerError("the plan's spec is not one this program knows", todo="plan again")
+    if any(section != "version" and not isinstance(entry.node, MapNode) for section, entry in root.entries.items()):
+        raise ReconcilerError("the plan's spec cannot be read", why="a section is no mapping", todo="plan again")
+    if connections is not None:
+        root = replace_connections(root, connections, problems)
+    return _spec(root, base, variables, _environment(environ, base, connections), problems, whole=True)
+
+
+def _is_version_1(root: MapNode) -> bool:
+    version = root.entries.get("version")
+    return version is not None and plain(version.node) == 1
+
+
+def _environment(environ: Mapping[str, str], base: Path, connections: Path | None) -> Environment:
+    """With `--connections` the spec may be a stranger's, and so may every `.env` that does not lie beside that file."""
+    folders = (base, Path()) if connections is None else (connections.parent,)
+    return Environment.read(environ, folders)
+
+
+def _tree(root: MapNode) -> dict[str, Value]:
+    """The tree without places, in the one order that its content has."""
+    sections = {name: entry.node for name, entry in root.entries.items() if name in SECTIONS}
+    tree: dict[str, Value] = {"version": 1}
+    tree |= {name: plain(node) for name, node in sections.items() if isinstance(node, MapNode) and node.entries}
+    return cast("dict[str, Value]", ordered(tree))
+
+
+def _spec(
+    root: MapNode, base: Path, values: Mapping[str, str], environment: Environment, problems: Problems, *, whole: bool
+) -> Spec:
+    """Judge the merged tree as a whole; everything wrong with it is raised together."""
+    problems.root = root
+    strings.report_credentials(root, problems)
+    tree = _tree(root)
+    variables = {name: variable_of(name, value, problems) for name, value in _section(tree, "variables")}
+    strings.report_references(root, tuple(variables), problems)
+    resolved = given.values(variables, values, environment, problems)
+    tree = cast("dict[str, Value]", strings.with_values(tree, (), resolved))
+
+    connections = {name: connection_of(name, value, problems) for name, value in _section(tree, "connections")}
+    collections = {
+        name: collection_of(root, name, value, tuple(variables), problems)
+        for name, value in _section(tree, "collections")
+    }
+    sound = {name: collection for name, collection in collections.items() if collection is not None}
+    if whole:
+        for name, collection in sound.items():
+            dangling.report_connections(name, collection, connections, _declared_in(root), problems)
+        if len(sound) == len(collections):
+            needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            dangling.report_needs(needs, tuple(needs), problems)
+    problems.raise_any()
+    document = Document(
+        version=1,
+        variables={name: variable for name, variable in variables.items() if variable},
+        connections={name: connection for name, connection in connections.items() if connection},
+        collections=sound,
+    )
+    return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
+
+
+def _section(tree: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:
+    section = tree.get(name)
+    return list(section.items()) if isinstance(section, dict) else []
+
+
+def _declared_in(root: MapNode) -> str:
+    entry = root.entries.get("connections")
+    return entry.key.source.name if entry and entry.key else "the spec"

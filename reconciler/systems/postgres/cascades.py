@@ -1,0 +1,159 @@
+"""What a planned delete takes with it, by the catalog: listed as changes of its own, never left to the database.
+
+In: intents with rows to delete ('x' in `rc_d_N`). Out: more 'x' rows (CASCADE), rows with kind 'n' (SET NULL / SET DEFAULT),
+or an error naming every NO ACTION / RESTRICT constraint that would block.
+Invariant: when a delete runs, every row that it would take along is already gone or changed by a step of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.plan.errors import ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.systems.postgres.catalog import Catalog, ForeignKey
+from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.rows import Intent, OnExtra, full_name, key_names, on_keys, relation
+from reconciler.systems.postgres.session import Session, ident, join, lit, q
+
+
+def reached_by_deletes(catalog: Catalog, intents: Sequence[Intent]) -> list[tuple[Intent, TableName]]:
+    """Tables without an intent that a delete of some intent may touch, each with the intent that reaches it first."""
+    known = {intent.target.name for intent in intents}
+    result: list[tuple[Intent, TableName]] = []
+    queue = [(intent, intent.target.name) for intent in intents if intent.on_extra is OnExtra.DELETE]
+    seen: set[TableName] = set()
+    while queue:
+        intent, name = queue.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        for key in catalog.tables[name].referenced_by:
+            if key.on_delete in "cnd":
+                if key.child not in known:
+                    known.add(key.child)
+                    result.append((intent, key.child))
+                queue.append((intent, key.child))
+    return result
+
+
+def bystander(intent: Intent, catalog: Catalog, name: TableName, number: int) -> Intent:
+    """An intent that declares nothing: a place to list what a delete of another takes along."""
+    table = catalog.tables[name]
+    key = table.primary_key or next((u.columns for u in table.uniques if u.columns and not u.predicate), ())
+    if not key:
+        raise ReconcilerError(
+            f"{intent.address}: deletes may take rows of {full_name(name)} along, and it has no key to list them by",
+            where=intent.place,
+            todo=f"give {full_name(name)} a primary key, or delete its rows in a step of your own first",
+        )
+    return Intent(number, intent.address, intent.connection, table, key, intent.source, place=intent.place)
+
+
+def follow_deletes(session: Session, catalog: Catalog, founds: Sequence[Found]) -> None:
+    """List everything that goes with what goes."""
+    by_table: dict[TableName, Found] = {}
+    for found in founds:
+        by_table.setdefault(found.intent.target.name, found)
+    waiting = [found for found in founds if found.extra]
+    while waiting:
+        found = waiting.pop(0)
+        for key in found.intent.target.referenced_by:
+            if key.on_delete == "c":
+                child = by_table[key.child]
+                more = _cascade(session, found, child, key)
+                child.extra += more
+                if more and child not in waiting:
+                    waiting.append(child)
+            elif key.on_delete in "nd":
+                _set_null(session, found, by_table[key.child], key)
+    _refuse_blocked(session, catalog, founds)
+
+
+def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey) -> int:
+    keys = child.keys
+    new = q(
+        "SELECT {cols}, coalesce(split_part(pd.reason, ' ', 3), {origin}) AS origin FROM {c} c JOIN {p} p ON {on}"
+        " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind = 'x' AND {same})",
+        cols=join([q("c.{} AS {}", ident(c), ident(k)) for c, k in zip(child.intent.key, keys, strict=True)]),
+        origin=lit(parent.intent.address),
+        c=relation(key.child),
+        p=relation(key.parent),
+        on=on_keys("c", key.columns, "p", key.parent_columns),
+        pd=parent.intent.temp("d"),
+        pon=on_keys("pd", parent.keys, "p", parent.intent.key),
+        cd=child.intent.temp("d"),
+        same=on_keys("x", keys, "c", child.intent.key),
+    )
+    clash = session.value(
+        q("SELECT count(*) FROM ({new}) n JOIN {d} d ON {on}", new=new, d=child.intent.temp("d"), on=on_keys("n", keys, "d", keys))
+    )
+    if clash:
+        raise ReconcilerError(
+            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} by {key.name} that {child.intent.address} changes",
+            where=parent.intent.place,
+            todo="make the two declarations agree: keep the parents, or re-point these rows",
+        )
+    names = join([ident(k) for k in keys])
+    return session.run(
+        q("INSERT INTO {d} ({k}, kind, reason) SELECT DISTINCT ON ({k}) {k}, 'x'::\"char\", 'cascade of ' || origin || {via}"
+          " FROM ({new}) n ORDER BY {k}, origin", d=child.intent.temp("d"), k=names, via=lit(f" via {key.name}"), new=new)
+    )  # fmt: skip
+
+
+def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey) -> None:
+    """Rows kept but let go of; the columns stand in `reason` with the constraint, so that emitting needs no second query."""
+    keys = child.keys
+    count = session.run(
+        q(
+            "INSERT INTO {cd} ({k}, kind, reason) SELECT DISTINCT {cols}, 'n'::\"char\", {why} FROM {c} c JOIN {p} p ON {on}"
+            " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind IN ('x', 'c') AND {same})",
+            cd=child.intent.temp("d"),
+            k=join([ident(k) for k in keys]),
+            cols=join([ident("c", c) for c in child.intent.key]),
+            why=lit(key.name),
+            c=relation(key.child),
+            p=relation(key.parent),
+            on=on_keys("c", key.columns, "p", key.parent_columns),
+            pd=parent.intent.temp("d"),
+            pon=on_keys("pd", parent.keys, "p", parent.intent.key),
+            same=on_keys("x", keys, "c", child.intent.key),
+        )
+    )
+    if count and key.on_delete == "d":
+        raise ReconcilerError(
+            f"{parent.intent.address} would change {count} rows of {full_name(key.child)} by {key.name} (ON DELETE SET DEFAULT)",
+            where=parent.intent.place,
+            todo="re-point these rows in a resource of their own first",
+        )
+
+
+def _refuse_blocked(session: Session, catalog: Catalog, founds: Sequence[Found]) -> None:
+    problems: list[str] = []
+    for found in founds:
+        if not found.extra:
+            continue
+        for key in found.intent.target.referenced_by:
+            if key.on_delete not in "ar":
+                continue
+            mine = [other for other in founds if other.intent.target.name == key.child]
+            leaving = [
+                q(" AND NOT EXISTS (SELECT FROM {d} d WHERE {on} AND d.kind IN ('x', 'c'))", d=other.intent.temp("d"),
+                  on=on_keys("d", key_names(len(other.intent.key)), "c", other.intent.key))
+                for other in mine
+            ]  # fmt: skip
+            count = session.value(
+                q("SELECT count(*) FROM {c} c JOIN {p} p ON {on} JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE true{leaving}",
+                  c=relation(key.child), p=relation(key.parent), on=on_keys("c", key.columns, "p", key.parent_columns),
+                  pd=found.intent.temp("d"), pon=on_keys("pd", found.keys, "p", found.intent.key), leaving=join(leaving, ""))
+            )  # fmt: skip
+            if count:
+                problems.append(f"{full_name(key.child)}: {count} rows, constraint {key.name} (ON DELETE {key.action})")
+    if problems:
+        raise ReconcilerError(
+            "rows to be deleted are still referenced",
+            where=next(found.intent.place for found in founds if found.extra),
+            details=tuple(problems),
+            why="the database would refuse these deletes",
+            todo="declare the referencing tables too (on_extra: delete), or keep the rows",
+        )

@@ -1,0 +1,398 @@
+"""The one row differ: two relations in, what differs out — as temporary tables on the target, found inside the database.
+
+Rows of the target's own connection are compared in one query. Of another server only keys and hashes travel (COPY to COPY, never
+parsed here); then the rows that differ, and only they, are fetched into a table of the target's own types.
+
+Left behind for each intent: `rc_d_N` (k1…, kind, m, reason) with kind 'm' missing, 'c' changed, 'x' to be deleted, and `rc_s_N`, the
+rows as they should be. Scope is symmetric: a row in scope on either side is judged by its key against the whole other side.
+Invariant: nothing is written but temporary tables; no row passes through Python's hands unless it differs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.postgres.catalog import Column
+from reconciler.systems.postgres.rows import (
+    Intent,
+    LinesSource,
+    OnChanged,
+    OnExtra,
+    Scope,
+    TableSource,
+    alias,
+    columns_of,
+    differ_sql,
+    full_name,
+    hash_sql,
+    key_names,
+    on_keys,
+    relation,
+)
+from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw
+
+KEYS_A_FETCH = 20_000
+
+
+@dataclass
+class Found:
+    """What is known of an intent's rows so far; the rows themselves stand in its temporary tables."""
+
+    intent: Intent
+    written: tuple[Column, ...] = ()
+    """Columns that the source speaks for."""
+    compared: tuple[Column, ...] = ()
+    """Of these, the ones an update may change."""
+    defaults: tuple[Column, ...] = ()
+    """Columns only the target has, whose constant default goes into new rows."""
+    source_rows: int | None = None
+    missing: int = 0
+    changed: int = 0
+    extra: int = 0
+    kept: int = 0
+    """Differing rows that `keep`, `fill` or `newer` leave as they are."""
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return key_names(len(self.intent.key))
+
+
+def temporary_tables(intent: Intent) -> list[Composable]:
+    """The statements that make an intent's temporary tables; they must run before the transaction is read only."""
+    table = intent.target
+    keys = join([q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)])
+    rows = join([ident(c.name) for c in table.columns.values() if not c.generated])
+    where = relation(table.name)
+    made = [
+        q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, ''::\"char\" AS kind, null::bool[] AS m, null::text AS reason"
+          " FROM {} WITH NO DATA", intent.temp("d"), keys, where),
+        q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("s"), rows, where),
+    ]  # fmt: skip
+    if isinstance(intent.source, LinesSource):
+        made.append(
+            q("CREATE TEMP TABLE {} (n int8 GENERATED ALWAYS AS IDENTITY, line json) ON COMMIT DROP", intent.temp("l"))
+        )
+        made.append(q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("f"), rows, where))
+    else:
+        made.append(
+            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS h FROM {} WITH NO DATA",
+              intent.temp("k"), keys, where)
+        )  # fmt: skip
+    return made
+
+
+def settle_columns(intent: Intent, available: Sequence[str], types: dict[str, str]) -> Found:
+    """Account for every column of either side; `types` are the source's where it is a table."""
+    found = Found(intent)
+    table = intent.target
+    own = {name: column for name, column in table.columns.items() if not column.generated}
+    for name in intent.columns or ():
+        if name not in table.columns:
+            raise _column_error(intent, name, f"{full_name(table.name)} has no column {name!r}", table.columns)
+        if name not in own:
+            raise _column_error(intent, name, f"column {name!r} is generated: the database computes it", ())
+        if name not in available:
+            raise _column_error(intent, name, f"{intent.source_name} has no column {name!r}", available)
+    for name in (*intent.without, *intent.sensitive, *((intent.newer,) if intent.newer else ())):
+        if name not in table.columns:
+            raise _column_error(intent, name, f"{full_name(table.name)} has no column {name!r}", table.columns)
+    if intent.newer and intent.newer not in available:
+        raise _column_error(intent, intent.newer, f"{intent.source_name} has no column {intent.newer!r}", available)
+    for name in intent.key:
+        if name not in available:
+            raise _column_error(intent, name, f"{intent.source_name} has no key column {name!r}", available)
+    wanted = set(intent.columns) | set(intent.key) if intent.columns is not None else set(own) - intent.without
+    found.written = tuple(column for name, column in own.items() if name in wanted and name in available)
+    fixed = set(intent.key) | (set(table.primary_key) - set(intent.columns or ()))
+    found.compared = tuple(c for c in found.written if c.name not in fixed and c.identity != "a")
+    absent = [column for name, column in own.items() if name not in available]
+    found.defaults = tuple(
+        c for c in own.values() if c not in found.written and c.default and not c.default_volatile and not c.identity
+    )
+    if absent:
+        found.notes.append(f"columns that {intent.source_name} lacks: {_names(c.name for c in absent)}; " + _fallbacks(absent))
+    unknown = [name for name in available if name not in table.columns]
+    if unknown:
+        found.notes.append(f"columns that {full_name(table.name)} lacks, left out: {_names(unknown)}")
+    other = [f"{c.name} ({types[c.name]} → {c.type})" for c in found.written if types.get(c.name, c.type) != c.type]
+    if other:
+        found.notes.append(f"types differ, values are converted: {_names(other)}")
+    return found
+
+
+def _fallbacks(columns: Iterable[Column]) -> str:
+    words = [
+        f"{c.name} takes the next value" if c.identity
+        else f"{c.name} takes its default {c.default}" if c.default
+        else f"{c.name} is NULL"
+        for c in columns
+    ]  # fmt: skip
+    return "in new rows " + _names(words)
+
+
+def _names(names: Iterable[str], most: int = 8) -> str:
+    listed = list(names)
+    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + rest
+
+
+def _column_error(intent: Intent, name: str, what: str, known: Iterable[str]) -> ReconcilerError:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return ReconcilerError(f"{intent.address}: {what}", where=intent.place, todo=f"did you mean {close[0]!r}?" if close else None)
+
+
+def diff(session: Session, found: Found, *, count_extra: bool) -> None:
+    """Fill `rc_d_N` and `rc_s_N`."""
+    intent = found.intent
+    try:
+        _find_candidates(session, found)
+        _check_keys(session, found)
+        _judge_by_key(session, found)
+        _stage(session, found)
+        _decide(session, found)
+        if count_extra or intent.on_extra is OnExtra.DELETE or intent.root:
+            _count_extra(session, found)
+    except psycopg.Error as error:
+        raise explain(error, f"comparing {intent.label} with {intent.source_name}", session.name) from None
+
+
+def _side(intent_key: Sequence[str], from_: Composable, name: Composable, scope: Scope, hashed: Composable) -> Composable:
+    keys = join([q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent_key, key_names(len(intent_key)), strict=True)])
+    where = q(" WHERE {}", scope.where) if scope.where else raw("")
+    return q("{}SELECT {}, {} AS h FROM {} AS {}{}", scope.with_ or raw(""), keys, hashed, from_, name, where)
+
+
+def source_relation(intent: Intent) -> Composable:
+    """Where the source's rows stand, on whichever connection that is."""
+    match intent.source:
+        case TableSource(table=table):
+            return relation(table.name)
+        case LinesSource():
+            return intent.temp("f")
+
+
+def is_here(session: Session, intent: Intent) -> bool:
+    """Whether the source can be read on the target's own connection."""
+    return isinstance(intent.source, LinesSource) or intent.source.session is session
+
+
+def _find_candidates(session: Session, found: Found) -> None:
+    intent, keys = found.intent, found.keys
+    types = {n: c.type for n, c in intent.source.table.columns.items()} if isinstance(intent.source, TableSource) else {}
+    name = alias(intent.target.name)
+    compared = () if intent.on_changed is OnChanged.KEEP else found.compared
+    target_hash = hash_sql(compared, types, intent.compare, name)
+    target = _side(intent.key, relation(intent.target.name), name, intent.scope, target_hash)
+    source_types = {c.name: c.type for c in found.compared}
+    columns = compared
+    if isinstance(intent.source, TableSource):
+        of_source = intent.source.table.columns
+        columns = tuple(Column(**{**_fields(c), "type": of_source[c.name].type}) for c in compared)
+    source = _side(
+        intent.key, source_relation(intent), name, intent.source.scope, hash_sql(columns, source_types, intent.compare, name)
+    )
+    if is_here(session, intent):
+        source_rows = q("({})", source)
+    else:
+        assert isinstance(intent.source, TableSource)
+        blocks = intent.source.session.copy_out(q("COPY ({}) TO STDOUT", source))
+        found.source_rows = session.copy_in(q("COPY {} FROM STDIN", intent.temp("k")), blocks)
+        session.run(q("ANALYZE {}", intent.temp("k")))
+        source_rows = intent.temp("k")
+    # Rows only the target has matter where they may be deleted, or may be in the source outside of its scope.
+    extras = intent.on_extra is OnExtra.DELETE or intent.source.scope.where is not None
+    session.run(
+        q(
+            "INSERT INTO {d} ({names}, kind) SELECT {values}, CASE WHEN t.{k} IS NULL THEN 'm' WHEN s.{k} IS NULL THEN 'x'"
+            " ELSE 'c' END::\"char\" FROM {source} s {how} JOIN ({target}) t ON {on}"
+            " WHERE s.{k} IS NULL OR t.{k} IS NULL OR s.h <> t.h",
+            d=intent.temp("d"),
+            names=join([ident(k) for k in keys]),
+            values=join([q("coalesce(s.{0}, t.{0})", ident(k)) for k in keys]),
+            k=ident(keys[0]),
+            source=source_rows,
+            how=raw("FULL" if extras else "LEFT"),
+            target=target,
+            on=on_keys("s", keys, "t", keys),
+        )
+    )
+    session.run(q("ANALYZE {}", intent.temp("d")))
+
+
+def _fields(column: Column) -> dict[str, object]:
+    return {name: getattr(column, name) for name in Column.__dataclass_fields__}
+
+
+def _check_keys(session: Session, found: Found) -> None:
+    """A key must be a key on both sides: no NULL in it, nothing twice."""
+    intent, keys = found.intent, found.keys
+    key_list = join([ident(k) for k in keys])
+    where = join([q("{} IS NULL", ident(k)) for k in keys], " OR ")
+    if not all(intent.target.columns[c].not_null for c in intent.key) or isinstance(intent.source, LinesSource):
+        nulls = session.value(q("SELECT count(*) FROM {} WHERE kind <> 'x' AND ({})", intent.temp("d"), where))
+        if nulls:
+            raise ReconcilerError(
+                f"{intent.address}: {nulls} rows of {intent.source_name} have NULL in the key ({', '.join(intent.key)})",
+                where=intent.place,
+                todo="choose a key whose columns are never NULL",
+            )
+        session.run(q("DELETE FROM {} WHERE {}", intent.temp("d"), where))
+    unique_source = isinstance(intent.source, TableSource) and intent.source.table.unique_on(intent.key)
+    if unique_source and intent.target.unique_on(intent.key):
+        return
+    for side, scope, from_ in (
+        (intent.source_name, intent.source.scope, source_relation(intent)),
+        (full_name(intent.target.name), intent.scope, relation(intent.target.name)),
+    ):
+        on = session if side != intent.source_name or is_here(session, intent) else _other(intent)
+        rows = _side(intent.key, from_, alias(intent.target.name), scope, raw("0"))
+        twice, example = on.one(
+            q("SELECT count(*), min(e) FROM (SELECT concat_ws(', ', {k}) AS e FROM ({rows}) r GROUP BY {k} HAVING count(*) > 1) g",
+              k=key_list, rows=rows)
+        )  # fmt: skip
+        if twice:
+            raise ReconcilerError(
+                f"{intent.address}: {twice} keys ({', '.join(intent.key)}) stand more than once in {side}, e.g. {example}",
+                where=intent.place,
+                todo="choose a key that is unique on both sides",
+            )
+
+
+def _other(intent: Intent) -> Session:
+    assert isinstance(intent.source, TableSource)
+    return intent.source.session
+
+
+def _judge_by_key(session: Session, found: Found) -> None:
+    """What one side's scope lacks may stand in the other side all the same, outside of the scope."""
+    intent, keys = found.intent, found.keys
+    if intent.scope.where is not None:
+        session.run(
+            q("UPDATE {d} d SET kind = 'c' FROM {t} t WHERE d.kind = 'm' AND {on}", d=intent.temp("d"),
+              t=relation(intent.target.name), on=on_keys("d", keys, "t", intent.key))
+        )  # fmt: skip
+    if intent.source.scope.where is None:
+        return
+    if is_here(session, intent):
+        session.run(
+            q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"),
+              s=source_relation(intent), on=on_keys("d", keys, "s", intent.key))
+        )  # fmt: skip
+
+
+def _stage(session: Session, found: Found) -> None:
+    """Bring the rows that may differ, whole, into the target's types."""
+    intent, keys = found.intent, found.keys
+    names = [c.name for c in found.written]
+    into = q("{} ({})", intent.temp("s"), join([ident(n) for n in names]))
+    if is_here(session, intent):
+        values = join([q("s.{}::{}", ident(c.name), raw(c.type)) for c in found.written])
+        session.run(
+            q("INSERT INTO {into} SELECT {values} FROM {source} s JOIN {d} d ON {on} WHERE d.kind IN ('m', 'c')", into=into,
+              values=values, source=source_relation(intent), d=intent.temp("d"), on=on_keys("d", keys, "s", intent.key))
+        )  # fmt: skip
+    else:
+        session.copy_in(q("COPY {} FROM STDIN", into), _fetch(session, found, names))
+        if intent.source.scope.where is not None:
+            session.run(
+                q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"), s=intent.temp("s"),
+                  on=on_keys("d", keys, "s", intent.key))
+            )  # fmt: skip
+    session.run(q("ANALYZE {}", intent.temp("s")))
+    if intent.on_extra is OnExtra.KEEP:
+        session.run(q("DELETE FROM {} WHERE kind = 'x'", intent.temp("d")))
+
+
+def _fetch(session: Session, found: Found, names: Sequence[str]) -> Iterator[bytes]:
+    """COPY blocks of the source's rows for the keys in `rc_d_N`, so many keys at a time."""
+    intent, keys = found.intent, found.keys
+    assert isinstance(intent.source, TableSource)
+    source = intent.source
+    scoped = raw("true") if source.scope.where is not None else raw("kind <> 'x'")
+    rows = session.value(q("SELECT count(*) FROM {} WHERE {}", intent.temp("d"), scoped))
+    for skip in range(0, rows, KEYS_A_FETCH):
+        arrays = session.one(
+            q("SELECT {arrays} FROM (SELECT * FROM {d} WHERE {scoped} LIMIT {n} OFFSET {skip}) d",
+              arrays=join([q("array_agg({}::text)::text", ident(k)) for k in keys]), d=intent.temp("d"), scoped=scoped,
+              n=lit(KEYS_A_FETCH), skip=lit(skip))
+        )  # fmt: skip
+        typed = [
+            q("{}::{}[]", lit(array), raw(source.table.columns[column].type))
+            for array, column in zip(arrays, intent.key, strict=True)
+        ]
+        yield from source.session.copy_out(
+            q("COPY (SELECT {columns} FROM unnest({arrays}) AS w ({keys}) JOIN {source} s ON {on}) TO STDOUT",
+              columns=columns_of("s", names), arrays=join(typed), keys=join([ident(k) for k in keys]),
+              source=relation(source.table.name), on=on_keys("w", keys, "s", intent.key))
+        )  # fmt: skip
+
+
+def _decide(session: Session, found: Found) -> None:
+    """Compare candidates column by column and keep what the spec wants changed."""
+    intent, keys = found.intent, found.keys
+    found.missing = session.value(q("SELECT count(*) FROM {} WHERE kind = 'm'", intent.temp("d")))
+    candidates = session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
+    if not candidates:
+        return
+    flags = changed_flags(found, raw("s"), raw("t"))
+    session.run(
+        q("UPDATE {d} d SET m = ARRAY[{flags}]::bool[] FROM {s} s JOIN {t} t ON {same} WHERE d.kind = 'c' AND {on}",
+          d=intent.temp("d"), flags=join([f for _, f in flags]), s=intent.temp("s"), t=relation(intent.target.name),
+          same=on_keys("s", intent.key, "t", intent.key), on=on_keys("d", keys, "s", intent.key))
+    )  # fmt: skip
+    session.run(q("DELETE FROM {} WHERE kind = 'c' AND (m IS NULL OR NOT true = ANY (m))", intent.temp("d")))
+    found.changed = session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
+    found.kept = candidates - found.changed if intent.on_changed in (OnChanged.FILL, OnChanged.NEWER) else 0
+
+
+def changed_flags(found: Found, s: Composable, t: Composable) -> list[tuple[Column, Composable]]:
+    """For each compared column the condition under which an update changes it."""
+    intent = found.intent
+    result: list[tuple[Column, Composable]] = []
+    for column in found.compared:
+        should, is_ = q("{}.{}", s, ident(column.name)), q("{}.{}", t, ident(column.name))
+        differs = differ_sql(column, intent.compare, should, is_)
+        match intent.on_changed:
+            case OnChanged.UPDATE:
+                flag = differs
+            case OnChanged.FILL:
+                flag = q("({} IS NULL AND {} IS NOT NULL)", is_, should)
+            case OnChanged.NEWER:
+                clock = ident(intent.newer or "")
+                flag = q("({} AND ({t}.{c} IS NULL OR {s}.{c} > {t}.{c}) IS TRUE)", differs, s=s, t=t, c=clock)
+            case OnChanged.KEEP:
+                flag = raw("false")
+        result.append((column, flag))
+    return result
+
+
+def _count_extra(session: Session, found: Found) -> None:
+    """Rows of the target's scope that the source lacks; and the guard against a source that is empty by mistake."""
+    intent = found.intent
+    there = scope_count(session, intent)
+    if found.source_rows is None:
+        rows = _side(intent.key, source_relation(intent), alias(intent.target.name), intent.source.scope, raw("0"))
+        found.source_rows = session.value(q("SELECT count(*) FROM ({}) s", rows))
+    if there and not found.source_rows and (intent.root or intent.on_extra is OnExtra.DELETE):
+        raise ReconcilerError(
+            f"{intent.address}: {intent.source_name} has no rows in scope, {full_name(intent.target.name)} has {there}",
+            where=intent.place,
+            why="an empty source is more often a wrong source than an empty truth",
+            todo="check `source` and `where`; to empty a table on purpose, delete its rows by hand",
+        )
+    if intent.on_extra is OnExtra.DELETE:
+        found.extra = session.value(q("SELECT count(*) FROM {} WHERE kind = 'x'", intent.temp("d")))
+    else:
+        found.extra = max(0, there - (found.source_rows - found.missing))
+
+
+def scope_count(session: Session, intent: Intent) -> int:
+    """How many rows the target has in scope."""
+    rows = _side(intent.key, relation(intent.target.name), alias(intent.target.name), intent.scope, raw("0"))
+    return session.value(q("SELECT count(*) FROM ({}) t", rows))

@@ -1,0 +1,243 @@
+"""All intents on one connection become ordered-to-be steps: columns, differences, integrity, cascades, lines, edges, risks.
+
+Two halves, because a read-only transaction cannot create even a temporary table: `prepare` makes the tables, `observe` fills them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.plan.step import Hazard, Step, Verb
+from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
+from reconciler.systems.postgres.catalog import Catalog
+from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
+from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
+from reconciler.systems.postgres.integrity import check_parents, check_uniques, group
+from reconciler.systems.postgres.lines import load_lines
+from reconciler.systems.postgres.rows import Intent, LinesSource, OnExtra, alias, full_name, relation
+from reconciler.systems.postgres.session import Session, join, lit, q, raw
+
+CREATES_A_BATCH = 200
+
+
+def prepare(session: Session, catalog: Catalog, intents: Sequence[Intent], pads: tuple[bytes, bytes] | None) -> list[Intent]:
+    """Make every temporary table that observing may need; the bystanders that deletes may reach come back."""
+    number = max((intent.number for intent in intents), default=0)
+    extra: list[Intent] = []
+    for intent, name in reached_by_deletes(catalog, intents):
+        number += 1
+        extra.append(bystander(intent, catalog, name, number))
+    made = [statement for intent in (*intents, *extra) for statement in temporary_tables(intent)]
+    for start in range(0, len(made), CREATES_A_BATCH):
+        session.run(join(made[start : start + CREATES_A_BATCH], "; "))
+    if pads:
+        session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
+        session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
+    return extra
+
+
+def observe(
+    session: Session, catalog: Catalog, intents: Sequence[Intent], bystanders: Sequence[Intent], *, count_extra: bool = False
+) -> list[Found]:
+    """Read both sides of every intent and find what differs, what is impossible and what goes along."""
+    founds: list[Found] = []
+    for intent in intents:
+        if isinstance(intent.source, LinesSource):
+            available, types = load_lines(session, intent, intent.source), {}
+        else:
+            types = {name: column.type for name, column in intent.source.table.columns.items()}
+            available = tuple(types)
+        found = settle_columns(intent, available, types)
+        diff(session, found, count_extra=count_extra)
+        _refuse_holes(found)
+        founds.append(found)
+    check_overlap(session, founds)
+    everyone = [*founds, *(Found(intent) for intent in bystanders)]
+    follow_deletes(session, catalog, everyone)
+    check_parents(session, everyone)
+    return everyone
+
+
+def _refuse_holes(found: Found) -> None:
+    """A new row needs every column that cannot do without a value."""
+    if not found.missing:
+        return
+    supplied = {c.name for c in (*found.written, *found.defaults)}
+    columns = found.intent.target.columns.values()
+    holes = [c.name for c in columns if c.not_null and c.name not in supplied and not (c.default or c.identity or c.generated)]
+    if holes:
+        raise ReconcilerError(
+            f"{found.intent.address}: {found.missing} new rows of {full_name(found.intent.target.name)} would lack {', '.join(holes)}",
+            where=found.intent.place,
+            why=f"the column may not be NULL, has no default, and {found.intent.source_name} does not have it",
+            todo="add the column to the source, or give it a default",
+        )
+
+
+def check_overlap(session: Session, founds: Sequence[Found]) -> None:
+    """Two resources must not declare the same column of the same rows."""
+    for several in group(founds).values():
+        for position, one in enumerate(several):
+            for other in several[position + 1 :]:
+                shared = {c.name for c in one.compared} & {c.name for c in other.compared}
+                same_key = one.intent.key == other.intent.key
+                if (shared or one.missing or other.missing) and _rows_in_both(session, one, other, same_key):
+                    raise ReconcilerError(
+                        f"{one.intent.address} and {other.intent.address} declare the same rows of {full_name(one.intent.target.name)}",
+                        where=other.intent.place,
+                        why=f"both speak for {', '.join(sorted(shared)) or 'whether the rows exist'}",
+                        todo="narrow `where` or `columns` of one of them",
+                    )
+
+
+def _rows_in_both(session: Session, one: Found, other: Found, same_key: bool) -> bool:
+    scopes = [f.intent.scope for f in (one, other)]
+    name = one.intent.target.name
+    if isinstance(one.intent.source, LinesSource) or isinstance(other.intent.source, LinesSource):
+        return same_key and _staged_in_both(session, one, other)
+    if not any(scope.with_ for scope in scopes):
+        wheres = [scope.where or raw("true") for scope in scopes]
+        there = session.value(
+            q("SELECT EXISTS (SELECT FROM {} AS {} WHERE {} AND {})", relation(name), alias(name), *wheres)
+        )
+        if there:
+            return True
+    return same_key and _staged_in_both(session, one, other)
+
+
+def _staged_in_both(session: Session, one: Found, other: Found) -> bool:
+    keys = join([raw(k) for k in one.keys])
+    return session.value(
+        q("SELECT EXISTS (SELECT {k} FROM {a} WHERE kind <> 'x' INTERSECT SELECT {k} FROM {b} WHERE kind <> 'x')", k=keys,
+          a=one.intent.temp("d"), b=other.intent.temp("d"))
+    )  # fmt: skip
+
+
+def steps_of(session: Session, founds: Sequence[Found]) -> Emitted:
+    """Steps, edges and risks of everything found."""
+    out = Emitted()
+    _protect(founds, out)
+    freed = check_uniques(session, founds)
+    of_table: dict[tuple[TableName, Verb], list[Step]] = {}
+    for found in founds:
+        for item in emit_rows(session, found):
+            out.steps.append(item)
+            of_table.setdefault((found.intent.target.name, item.step.verb), []).append(item.step)
+    for item, after in emit_sequences(session, founds):
+        out.steps.append(item)
+        out.must.append((after, item.step.id))
+        out.hazards.append(Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1))
+    _edges(founds, of_table, freed, out)
+    _risks(founds, of_table, out)
+    check_limits(session, founds)
+    return out
+
+
+def _protect(founds: Sequence[Found], out: Emitted) -> None:
+    for found in founds:
+        if found.intent.protect and (found.changed or found.extra):
+            text = f"{full_name(found.intent.target.name)}: {found.changed} changed and {found.extra} extra rows are protected and left"
+            out.hazards.append(Hazard("blocked", found.intent.address, text, found.changed + found.extra))
+            found.changed = found.extra = 0
+
+
+def _edges(
+    founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], freed: set[TableName], out: Emitted
+) -> None:
+    def must(before: list[Step], after: list[Step]) -> None:
+        out.must += [(one.id, other.id) for one in before for other in after]
+
+    for name in sorted({found.intent.target.name for found in founds}):
+        table = next(found.intent.target for found in founds if found.intent.target.name == name)
+        inserts, updates, deletes = (of_table.get((name, verb), []) for verb in (Verb.INSERT, Verb.UPDATE, Verb.DELETE))
+        for before, after in ((deletes, inserts), (deletes, updates), (inserts, updates)):
+            if not (name in freed and before is inserts):
+                out.rather += [(one.id, other.id) for one in before for other in after]
+        if name in freed:
+            must(updates, inserts)
+        for key in table.references:
+            pointing = [step for step in updates if set(key.columns) & set(step.columns)]
+            must(of_table.get((key.parent, Verb.INSERT), []), inserts + pointing)
+            must(deletes + pointing, of_table.get((key.parent, Verb.DELETE), []))
+            moved = [s for s in of_table.get((key.parent, Verb.UPDATE), []) if set(key.parent_columns) & (set(s.columns) - set(s.key))]
+            must(moved, inserts + pointing)
+
+
+def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted) -> None:
+    events = {Verb.INSERT: "INSERT", Verb.UPDATE: "UPDATE", Verb.DELETE: "DELETE"}
+    written = {full_name(name) for name, _ in of_table}
+    for (name, verb), steps in sorted(of_table.items(), key=lambda item: (item[0][0], item[0][1].value)):
+        table = next(found.intent.target for found in founds if found.intent.target.name == name)
+        count = sum(step.count for step in steps)
+        if verb is Verb.DELETE:
+            out.hazards.append(Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count))
+            for key in table.referenced_by:
+                if not key.indexed:
+                    text = f"{full_name(key.child)} has no index on {', '.join(key.columns)} ({key.name}): each delete reads it whole"
+                    out.hazards.append(Hazard("unindexed-foreign-key", steps[0].address, text, count))
+        if steps[0].triggers == "off":
+            continue
+        for trigger in table.triggers:
+            if trigger.fires and events[verb] in trigger.events:
+                out.hazards.append(Hazard("trigger", steps[0].address, _trigger_text(name, trigger.name, verb, trigger.writes(), written), count))
+    for found in founds:
+        hidden = found.intent.sensitive & {c.name for c in found.written}
+        if hidden and (found.changed or found.extra):
+            text = f"values of {', '.join(sorted(hidden))} are not in the plan: undo cannot bring them back"
+            out.hazards.append(Hazard("irreversible", found.intent.address, text, found.changed + found.extra))
+
+
+def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], written: set[str]) -> str:
+    head = f"trigger {trigger} on {full_name(table)}"
+    if not writes:
+        return f"{head} fires on {verb.value}"
+    own = all(w.startswith("NEW.") or w in written or _qualified(w) in written for w in writes)
+    end = "settled in the same transaction" if own else "what it writes outside of this plan is reported by apply"
+    return f"{head} writes {', '.join(_qualified(w) if not w.startswith('NEW.') else w for w in writes)}: {end}"
+
+
+def _qualified(written: str) -> str:
+    """`documents.recommend_count` as a trigger spells it -> the table in public."""
+    parts = written.replace('"', "").split(".")
+    return f"public.{parts[0]}" + (f".{parts[1]}" if len(parts) > 1 else "") if len(parts) < 3 else ".".join(parts)
+
+
+def check_limits(session: Session, founds: Sequence[Found]) -> None:
+    """Deletes stay within `max_delete` of their resource, cascades counted."""
+    by_address: dict[str, list[Found]] = {}
+    for found in founds:
+        by_address.setdefault(found.intent.address, []).append(found)
+    for address, members in sorted(by_address.items()):
+        deleting = [found for found in members if found.intent.on_extra is OnExtra.DELETE]
+        if not deleting:
+            continue
+        own = sum(
+            session.value(q("SELECT count(*) FROM {} WHERE kind = 'x' AND reason IS NULL", found.intent.temp("d")))
+            for found in deleting
+            if found.extra
+        )
+        along = sum(
+            session.value(
+                q("SELECT count(*) FROM {} WHERE kind = 'x' AND starts_with(reason, {})", found.intent.temp("d"), lit(f"cascade of {address} "))
+            )
+            for found in founds
+            if found.extra
+        )
+        limit = sum(_limit(session, found) for found in deleting)
+        if own + along > limit:
+            raise ReconcilerError(
+                f"{address} would delete {own + along} rows; max_delete allows {limit}",
+                where=deleting[0].intent.place,
+                why=f"{own} rows that the source lacks" + (f", {along} more by ON DELETE CASCADE" if along else ""),
+                todo=f"if that is meant, say max_delete: {own + along}",
+                code=Exit.LIMIT,
+            )
+
+
+def _limit(session: Session, found: Found) -> int:
+    text = found.intent.max_delete
+    if not text.endswith("%"):
+        return int(text)
+    return int(scope_count(session, found.intent) * float(text[:-1]) / 100)

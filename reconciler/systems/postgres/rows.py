@@ -1,0 +1,226 @@
+"""What a kind says of rows, and the SQL words it is made of.
+
+An `Intent` states two relations: what should be (a source under a scope) and what is (a target under a scope), keyed.
+Kinds write intents; `differ` turns them into steps. Nothing here touches a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import LiteralString
+
+from psycopg import sql
+
+from reconciler.plan.errors import Location
+from reconciler.plan.names import TableName
+from reconciler.systems.postgres.catalog import Column, ForeignKey, Table
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+
+
+class OnChanged(StrEnum):
+    UPDATE = "update"
+    FILL = "fill"
+    KEEP = "keep"
+    NEWER = "newer"
+
+
+class OnExtra(StrEnum):
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+class Parent(StrEnum):
+    FAIL = "fail"
+    NULL = "null"
+    SKIP = "skip"
+
+
+class Compare(StrEnum):
+    VALUE = "value"
+    EXACT = "exact"
+
+
+class ValuesAre(StrEnum):
+    """How a file spells values."""
+
+    NATURAL = "natural"
+    """JSON as an application writes it: numbers, objects, arrays."""
+    TEXT = "text"
+    """Every value is PostgreSQL's text form, as `extract` writes it."""
+    CSV = "csv"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows are meant: an optional WITH clause and a condition over the table under its own name."""
+
+    where: Composable | None = None
+    with_: Composable | None = None
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Rows of a table, on the target's own connection or on another."""
+
+    session: Session
+    table: Table
+    scope: Scope = field(default_factory=Scope)
+
+
+@dataclass(frozen=True)
+class LinesSource:
+    """Rows that come as lines: JSON objects, or CSV with a header."""
+
+    lines: Callable[[], Iterator[bytes]]
+    values: ValuesAre
+    place: str
+    """Where they come from, for errors and notes."""
+    scope: Scope = field(default_factory=Scope)
+    header: tuple[str, ...] = ()
+    """CSV: the columns."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One table's declared rows."""
+
+    number: int
+    address: str
+    connection: str
+    target: Table
+    key: tuple[str, ...]
+    source: TableSource | LinesSource
+    scope: Scope = field(default_factory=Scope)
+    columns: tuple[str, ...] | None = None
+    """None: all both sides have."""
+    without: frozenset[str] = frozenset()
+    sensitive: frozenset[str] = frozenset()
+    compare: Compare = Compare.VALUE
+    on_changed: OnChanged = OnChanged.UPDATE
+    newer: str | None = None
+    on_extra: OnExtra = OnExtra.KEEP
+    missing_parent: Mapping[str, Parent] = field(default_factory=dict[str, Parent])
+    """By column; '' for every other column."""
+    triggers: str = "fire"
+    max_delete: str = "0"
+    protect: bool = False
+    root: bool = False
+    source_name: str = "source"
+    place: Location | None = None
+
+    @property
+    def label(self) -> str:
+        """The head of its steps' ids."""
+        return f"{self.address}[{full_name(self.target.name)}]"
+
+    def parent_policy(self, key: ForeignKey) -> Parent:
+        """What to do where this foreign key's parent is gone."""
+        named = [self.missing_parent[column] for column in key.columns if column in self.missing_parent]
+        return named[0] if named else self.missing_parent.get("", Parent.FAIL)
+
+    def temp(self, letter: str) -> sql.Identifier:
+        """One of its temporary tables: k (keys and hashes of the source), d (differences), s (rows as they should be), …"""
+        return ident(f"rc_{letter}_{self.number}")
+
+
+def full_name(name: TableName) -> str:
+    """schema.table, quoted where SQL needs it."""
+    return str(name if name.schema else TableName("public", name.name))
+
+
+def relation(name: TableName) -> Composable:
+    """A table in SQL."""
+    return ident(name.schema or "public", name.name)
+
+
+def alias(name: TableName) -> Composable:
+    return ident(name.name)
+
+
+def key_names(count: int) -> tuple[str, ...]:
+    """The names a key's columns have in temporary tables, whatever they are called in the user's."""
+    return tuple(f"k{n}" for n in range(1, count + 1))
+
+
+def on_keys(left: LiteralString, left_names: Sequence[str], right: LiteralString, right_names: Sequence[str]) -> Composable:
+    """Equality of keys between two aliases."""
+    pairs = zip(left_names, right_names, strict=True)
+    return join([q("{} = {}", ident(left, a), ident(right, b)) for a, b in pairs], " AND ")
+
+
+def columns_of(prefix: LiteralString, names: Iterable[str]) -> Composable:
+    return join([ident(prefix, name) for name in names])
+
+
+def text(expression: Composable) -> Composable:
+    return q("({})::text", expression)
+
+
+def differ_sql(column: Column, compare: Compare, left: Composable, right: Composable) -> Composable:
+    """Whether two values of a column differ, in the sense the spec asks for."""
+    plain = column.traits.equal if compare is Compare.VALUE else column.traits.exact
+    if plain:
+        return q("({} IS DISTINCT FROM {})", left, right)
+    return q("({} IS DISTINCT FROM {})", text(left), text(right))
+
+
+def hash_sql(columns: Sequence[Column], other: Mapping[str, str], compare: Compare, prefix: Composable) -> Composable:
+    """A row's hash, equal on both sides where its columns are equal.
+
+    It may say "differs" too often (a type whose hash is a server's own goes as text), never too rarely: what it names is compared for real.
+    """
+    if not columns:
+        return raw("0::int8")
+    parts = [
+        q("{}.{}", prefix, ident(column.name))
+        if column.traits.portable
+        and other.get(column.name, column.type) == column.type
+        and (compare is Compare.VALUE or column.traits.exact)
+        else text(q("{}.{}", prefix, ident(column.name)))
+        for column in columns
+    ]
+    return q("hash_record_extended(ROW({}), 0)", join(parts))
+
+
+def json_text(expression: Composable) -> Composable:
+    """A value as the plan writes it: a JSON string of its text form, or null."""
+    return q("coalesce(to_json(({})::text)::text, 'null')", expression)
+
+
+def json_key(expressions: Sequence[Composable]) -> Composable:
+    """A change's key as the plan writes it."""
+    return q("'[' || {} || ']'", join([json_text(part) for part in expressions], " || ',' || "))
+
+
+def json_object(pairs: Sequence[tuple[str, Composable, Composable | None]]) -> Composable:
+    """A row's image: (column, its JSON, the condition under which it is there or None for always), sorted by column.
+
+    Written by concatenation: PostgreSQL's JSON builders neither sort nor leave members out.
+    """
+    members: list[Composable] = []
+    for name, value, condition in sorted(pairs, key=lambda pair: pair[0]):
+        head = lit("," + _json_string(name) + ":")
+        member = q("{} || {}", head, value)
+        members.append(member if condition is None else q("CASE WHEN {} THEN {} ELSE '' END", condition, member))
+    if not members:
+        return raw("'{}'")
+    return q("'{{' || substr({}, 2) || '}}'", join(members, " || "))
+
+
+def _json_string(name: str) -> str:
+    from reconciler.plan.file import dumps
+
+    return dumps(name)
+
+
+def hmac_sql(expression: Composable) -> Composable:
+    """HMAC-SHA-256 of a value's text form, as hex; the key's two pads stand in the temporary table rc_pads."""
+    inner = q("sha256((SELECT ipad FROM rc_pads) || convert_to(({})::text, 'UTF8'))", expression)
+    return q("encode(sha256((SELECT opad FROM rc_pads) || {}), 'hex')", inner)
+
+
+def order_by_key(expressions: Sequence[Composable]) -> Composable:
+    """Plans are sorted by key text in C collation."""
+    return join([q('({})::text COLLATE "C"', part) for part in expressions])

@@ -1,0 +1,113 @@
+"""A plan in the shape of `terraform show -json`, for OPA, conftest and scripts.
+
+In: a plan. Out: pieces of one JSON document, one for each change, so that a large plan needs little memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from reconciler.plan.file import Plan
+from reconciler.plan.step import Change, Step, Verb
+from reconciler.views.escape import escape_all_unseen
+
+FORMAT_VERSION = "1.2"
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def render(plan: Plan) -> Iterator[str]:
+    """The document, piece by piece."""
+    header = plan.header
+    head: dict[str, object] = {
+        "format_version": FORMAT_VERSION,
+        "applyable": bool(plan.steps),
+        "complete": not header.deferred,
+        "errored": False,
+        "variables": {name: {"value": value} for name, value in sorted(header.variables.items())},
+        "reconciler": {
+            "id": plan.id,
+            "summary": dict(sorted(header.summary.items())),
+            "connections": {name: dict(sorted(it.items())) for name, it in sorted(header.connections.items())},
+            "hazards": [
+                {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
+            ],
+            "deferred": [{"address": it.address, "reason": it.reason} for it in header.deferred],
+            "steps": [_step(step) for step in plan.steps],
+        },
+    }
+    yield _dumps(head)[:-1] + ',"resource_changes":['
+    comma = ""
+    for step in plan.steps:
+        for change in plan.changes(step):
+            yield f"{comma}\n{_dumps(_resource_change(step, change))}"
+            comma = ","
+    yield "\n]}\n"
+
+
+def _dumps(value: object) -> str:
+    """Compact JSON; inside strings, what a terminal would act upon stands as `\\u....`."""
+    return escape_all_unseen(_COMPACT.encode(value))
+
+
+def _step(step: Step) -> dict[str, object]:
+    return {
+        "id": step.id,
+        "address": step.address,
+        "connection": step.connection,
+        "target": step.target,
+        "verb": step.verb.value,
+        "count": step.count,
+        "needs": list(step.needs),
+        "together": step.together,
+        "notes": list(step.notes),
+    }
+
+
+def _resource_change(step: Step, change: Change) -> dict[str, object]:
+    section, _, name = step.address.partition(".")
+    sensitive = dict.fromkeys(step.sensitive, True)
+    after = {**(change.before or {}), **change.after} if change.after is not None else None
+    return {
+        "address": f"{step.address}[{step.target}]{_COMPACT.encode(change.key)}",
+        "mode": "managed",
+        "type": section,
+        "name": name,
+        "index": change.key[0] if len(change.key) == 1 else list(change.key),
+        "change": {
+            "actions": _actions(step, change),
+            "before": change.before,
+            "after": after,
+            "after_unknown": {},
+            "before_sensitive": _masked(change.before, sensitive),
+            "after_sensitive": _masked(after, sensitive),
+        },
+        "action_reason": change.reason,
+        "reconciler": {
+            "step": step.id,
+            "verb": step.verb.value,
+            "connection": step.connection,
+            "target": step.target,
+            "key": dict(zip(step.key, change.key, strict=False)),
+            "changed": sorted(change.after) if change.before is not None and change.after is not None else [],
+        },
+    }
+
+
+def _actions(step: Step, change: Change) -> list[str]:
+    """Terraform's words: what a policy asks is whether something comes, goes or is altered."""
+    match (change.before, change.after):
+        case _ if step.verb is Verb.CALL:
+            return ["update"]
+        case (None, None):
+            return ["update"]
+        case (None, _):
+            return ["create"]
+        case (_, None):
+            return ["delete"]
+        case _:
+            return ["update"]
+
+
+def _masked(image: Mapping[str, object] | None, sensitive: Mapping[str, bool]) -> dict[str, bool]:
+    return {name: True for name in sensitive if image and name in image}

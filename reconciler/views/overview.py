@@ -1,0 +1,232 @@
+"""What every view shows of a plan: counts by verb and reason, a few examples, risks.
+
+It grows with the steps, never with the rows.
+In: a plan. Out: an `Overview` whose strings are cut to a bounded length but not yet escaped for any place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+from reconciler.plan.file import Plan
+from reconciler.plan.step import Change, Hazard, Image, Step, Verb
+from reconciler.views.escape import cut, cut_middle, plain, split_values
+
+EXAMPLES = 3
+_COLUMNS_NOTE = "columns: "
+_UNDONE = "undo of "
+_MOST_COLUMNS = 6
+_MOST_NOTES = 6
+_MOST_REASONS = 3
+_LONGEST_NOTE = 400
+_LONGEST_KEY = 200
+
+_NOUNS = {
+    Verb.INSERT: "row", Verb.UPDATE: "row", Verb.DELETE: "row", Verb.SETVAL: "sequence",
+    Verb.CREATE: "object", Verb.ALTER: "object", Verb.DROP: "object",
+    Verb.UPLOAD: "object", Verb.COPY: "object", Verb.MOVE: "object", Verb.REMOVE: "object", Verb.SIGN: "URL",
+    Verb.PUT: "record", Verb.CALL: "call",
+}  # fmt: skip
+_IN_DATABASES = {Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.SETVAL, Verb.CREATE, Verb.ALTER, Verb.DROP}
+_NOT_RESOURCES = {"version", "variables", "connections"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One change; `values` are column, before, after: of updates only, cut so that the difference is seen."""
+
+    key: str
+    values: tuple[tuple[str, str, str], ...] = ()
+    more_columns: int = 0
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step; `columns` says what an update changes, with counts."""
+
+    step: Step
+    noun: str
+    reasons: str
+    columns: str
+    notes: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+    @property
+    def amount(self) -> str:
+        return amount(self.step.count, self.noun)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The steps of one resource on one target."""
+
+    address: str
+    connection: str
+    target: str
+    steps: tuple[StepView, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that views say of a plan; `totals` and `transactions` are phrases."""
+
+    plan: Plan
+    groups: tuple[Group, ...]
+    totals: str
+    transactions: str
+
+    @property
+    def hazards(self) -> tuple[Hazard, ...]:
+        return self.plan.header.hazards
+
+    @property
+    def steps(self) -> list[StepView]:
+        return [step for group in self.groups for step in group.steps]
+
+    @property
+    def nothing(self) -> str | None:
+        """What to say of a plan without steps."""
+        if self.plan.steps:
+            return None
+        if self.plan.header.deferred:
+            return "No changes can be planned yet: what is left is deferred."
+        return f"No changes. {in_sync(resources(self.plan.header.spec))}."
+
+
+def overview(plan: Plan) -> Overview:
+    """Read from the plan file what the views need of it."""
+    members: dict[tuple[str, str, str], list[StepView]] = {}
+    for step in plan.steps:
+        members.setdefault((step.address, step.connection, step.target), []).append(_step_view(plan, step))
+    groups = tuple(Group(*place, tuple(steps)) for place, steps in members.items())
+    return Overview(plan, groups, totals(plan.header.summary), _transactions(plan))
+
+
+def amount(count: int, noun: str) -> str:
+    """A count and its noun: 1 row, 2,345 rows."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
+def in_sync(count: int) -> str:
+    return f"{amount(count, 'resource')} {'is' if count == 1 else 'are'} in sync"
+
+
+def totals(summary: Mapping[str, int]) -> str:
+    """The counts by verb; insert, update and delete always, others where there are any."""
+    rows = ("insert", "update", "delete")
+    others = [verb.value for verb in Verb if verb.value not in rows and summary.get(verb.value)]
+    return ", ".join(f"{summary.get(verb, 0):,} to {verb}" for verb in (*rows, *others))
+
+
+def hazard_text(hazard: Hazard) -> str:
+    """A risk's sentence with the resource and the count where the sentence does not hold them already."""
+    extra = [] if not hazard.address or hazard.address in hazard.text else [hazard.address]
+    extra += [amount(hazard.count, "row")] if hazard.count and str(hazard.count) not in hazard.text else []
+    return cut(hazard.text, _LONGEST_NOTE) + (f" ({', '.join(extra)})" if extra else "")
+
+
+def resources(spec: Mapping[str, object]) -> int:
+    """How many resources a spec declares."""
+    sections = [section for name, section in spec.items() if name not in _NOT_RESOURCES]
+    return sum(len(cast("Mapping[str, object]", section)) for section in sections if isinstance(section, Mapping))
+
+
+def in_database(plan: Plan, step: Step) -> bool:
+    """Whether the step runs in a database's transaction: records of a PDS are deleted too, but not in one."""
+    return step.verb in _IN_DATABASES and _type_of(plan, step) in ("postgres", "")
+
+
+def image_value(image: Image | None, column: str) -> str:
+    """A value for the eye: NULL is null, and a text that could be taken for it stands in quotes."""
+    value = (image or {}).get(column)
+    match value:
+        case None:
+            return "null"
+        case str():
+            return json.dumps(value, ensure_ascii=False) if value in ("null", "") or value != value.strip() else value
+        case _:
+            return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _type_of(plan: Plan, step: Step) -> str:
+    return plan.header.connections.get(step.connection, {}).get("type", "")
+
+
+def _step_view(plan: Plan, step: Step) -> StepView:
+    examples = plan.examples(step, EXAMPLES)
+    columns, notes = _columns_and_notes(step)
+    return StepView(
+        step=step,
+        noun=_noun(plan, step),
+        reasons=_phrase(plan.reasons(step)),
+        columns=columns,
+        notes=tuple(cut(note, _LONGEST_NOTE) for note in notes[:_MOST_NOTES])
+        + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
+        examples=tuple(_example(step, change) for change in examples),
+    )
+
+
+def _columns_and_notes(step: Step) -> tuple[str, tuple[str, ...]]:
+    """By convention the first note of an update is its column summary; an undone one has words in front."""
+    first = step.notes[0].removeprefix(_UNDONE) if step.notes else ""
+    if first.startswith(_COLUMNS_NOTE):
+        return cut(first.removeprefix(_COLUMNS_NOTE), _LONGEST_NOTE), step.notes[1:]
+    return "", step.notes
+
+
+def _noun(plan: Plan, step: Step) -> str:
+    if _type_of(plan, step) == "atproto":
+        return "blob" if step.verb is Verb.UPLOAD else "record"
+    return _NOUNS[step.verb]
+
+
+def _phrase(reasons: Mapping[str, int]) -> str:
+    """Why, most frequent first; counts only where there is more than one reason."""
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    if len(ranked) == 1:
+        return cut(ranked[0][0], 100)
+    shown = [f"{cut(reason, 60)} ({count:,})" for reason, count in ranked[:_MOST_REASONS]]
+    return ", ".join([*shown, *_more(len(ranked) - _MOST_REASONS, "reason")])
+
+
+def _more(count: int, noun: str) -> list[str]:
+    return [f"{amount(count, f'more {noun}')}"] if count > 0 else []
+
+
+def _example(step: Step, change: Change) -> Example:
+    key = change.key[0] if len(change.key) == 1 else f"({', '.join(change.key)})"
+    shown = cut_middle(key, _LONGEST_KEY)
+    if change.before is None or change.after is None:
+        return Example(shown)
+    columns = sorted(change.after)
+    values = [_values(step, change, column) for column in columns[:_MOST_COLUMNS]]
+    return Example(shown, tuple(values), max(0, len(columns) - _MOST_COLUMNS))
+
+
+def _values(step: Step, change: Change, column: str) -> tuple[str, str, str]:
+    if column in step.sensitive:
+        return cut(column, 63), "(sensitive)", "(sensitive)"
+    return cut(column, 63), *split_values(image_value(change.before, column), image_value(change.after, column))
+
+
+def _transactions(plan: Plan) -> str:
+    """Where the plan commits: consecutive steps of one database are one transaction."""
+    steps = groupby(plan.steps, key=lambda step: (step.connection, in_database(plan, step)))
+    places = [connection for (connection, database), _ in steps if database]
+    return transactions_phrase(places)
+
+
+def transactions_phrase(places: Iterable[str]) -> str:
+    names = [plain(place) for place in places]
+    match names:
+        case []:
+            return "no transaction"
+        case [name]:
+            return f"one transaction on {name}"
+        case _:
+            distinct = list(dict.fromkeys(names))
+            return f"{len(names)} transactions on {', '.join(distinct[:4])}{' …' if len(distinct) > 4 else ''}"
