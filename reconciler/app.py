@@ -1,1 +1,290 @@
-"""The story, top to bottom: a spec becomes a plan becomes a file becomes a repaired world. (Signatures first; being built.)"""
+"""The story, top to bottom: spec → plan → file → (review) → apply → is a new plan empty?
+
+Every command is one function here. They take how the command was called (`Session`) and give back data; views and exit codes are the
+command line's. Planning holds one read-only snapshot per database; applying holds one transaction per run of steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reconciler.kinds.observe import Observed, observed
+from reconciler.kinds.reread import digest_pads, rereading
+from reconciler.kinds.select import choose, graph_of
+from reconciler.kinds.world import World, opened
+from reconciler.plan import file as plan_file
+from reconciler.plan import invert as inverse
+from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
+from reconciler.plan.file import Header, Plan
+from reconciler.plan.order import arrange, runs
+from reconciler.plan.progress import Progress, Silent
+from reconciler.plan.step import Step
+from reconciler.spec import Spec, from_canonical
+from reconciler.spec import load as load_spec
+from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
+from reconciler.systems.postgres.executor import Outcome, Settings, execute, retriable
+from reconciler.systems.postgres.extract import extract_rows
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a command was called."""
+
+    paths: tuple[Path, ...]
+    variables: Mapping[str, str]
+    connections: Path | None
+    environ: Mapping[str, str]
+    progress: Progress = field(default_factory=Silent)
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    step_id: str
+    applied: int = 0
+    already: int = 0
+    blocked: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What apply did. `converged` is None where that could not be checked; `remaining` says what is left."""
+
+    steps: tuple[StepOutcome, ...]
+    notes: tuple[str, ...]
+    converged: bool | None
+    remaining: tuple[str, ...]
+    code: Exit
+
+
+@dataclass(frozen=True)
+class ResourceStatus:
+    address: str
+    target: str
+    in_sync: int
+    missing: int
+    changed: int
+    extra: int
+    wrong: int
+    notes: tuple[str, ...] = ()
+    deletes_extra: bool = False
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.missing or self.changed or self.wrong or (self.extra and self.deletes_extra))
+
+
+def load(session: Session) -> Spec:
+    """The spec, checked as far as that goes without a connection."""
+    return load_spec(session.paths, variables=session.variables, environ=session.environ, connections=session.connections)
+
+
+def plan(
+    session: Session, *, out: Path | None = None, only: Sequence[str] = (), exclude: Sequence[str] = (), now: str | None = None
+) -> Plan:
+    """Read the world, find what differs, order it, write it down."""
+    del now  # no kind depends on the clock yet
+    return _plan(load(session), session, out, only, exclude)
+
+
+def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], exclude: Sequence[str]) -> Plan:
+    with _looking(spec, session, only, exclude) as (world, seen):
+        found = seen.steps()
+        by_id = {item.step.id: item for item in found.steps}
+        ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
+        header = Header(
+            spec=spec.canonical(),
+            variables=dict(spec.variables),
+            connections={name: {"type": "postgres", "fingerprint": it.fingerprint()} for name, it in world.sessions.items()},
+            deferred=tuple(seen.deferred),
+            hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
+        )
+        with session.progress.task("writing the plan", sum(step.count for step in ordered)):
+            return plan_file.write(out, header, [replace(by_id[step.id], step=step) for step in ordered])
+
+
+@contextmanager
+def _looking(
+    spec: Spec, session: Session, only: Sequence[str] = (), exclude: Sequence[str] = (), *, count_extra: bool = False
+) -> Iterator[tuple[World, Observed]]:
+    addresses = choose(spec, only, exclude)
+    with opened(spec, snapshots=True) as world, session.progress.task("comparing", None):
+        yield world, observed(world, addresses, digest_pads(spec, session.environ), count_extra=count_extra)
+
+
+def open_plan(path: Path) -> Plan:
+    """A saved plan; an edited one is refused."""
+    return plan_file.read(path)
+
+
+def discard(plan: Plan) -> None:
+    """Remove the file of a plan that was written nowhere in particular."""
+    plan.path.unlink(missing_ok=True)
+
+
+def apply(
+    plan: Plan,
+    session: Session,
+    *,
+    rehearse: bool = False,
+    lock_timeout: str = "10s",
+    statement_timeout: str = "0",
+    spec_dir: Path | None = None,
+) -> Applied:
+    """Carry out exactly this plan, run by run; then plan its resources again and say whether anything is left."""
+    spec = from_canonical(
+        plan.header.spec,
+        variables=plan.header.variables,
+        base=spec_dir or _base(plan, session),
+        environ=session.environ,
+        connections=session.connections,
+    )
+    settings = Settings(f"reconciler/{plan.id}", lock_timeout, statement_timeout, rehearse)
+    done: list[StepOutcome] = []
+    notes: list[str] = []
+    unsettled: list[str] = []
+    with opened(spec, snapshots=False) as world:
+        _check_fingerprints(plan, world)
+        for connection, steps in runs(plan.steps):
+            try:
+                outcome = _run(plan, spec, connection, steps, settings, session)
+            except ReconcilerError as error:
+                if done and error.code is Exit.ERROR:
+                    error.code = Exit.PARTIAL
+                raise
+            done += [StepOutcome(s.id, outcome.applied.get(s.id, 0), outcome.already.get(s.id, 0)) for s in steps]
+            notes += outcome.notes
+            unsettled += outcome.unsettled
+    if rehearse:
+        return Applied(tuple(done), tuple(notes), None, tuple(unsettled), Exit.ERROR if unsettled else Exit.DONE)
+    converged, left = _converged(plan, spec, session) if plan.steps else (True, ())
+    code = gravest(Exit.ERROR if unsettled or not converged else Exit.DONE)
+    return Applied(tuple(done), tuple(notes), converged, (*unsettled, *left), code)
+
+
+def _base(plan: Plan, session: Session) -> Path:
+    """Where relative paths of the plan's spec stand: with the specs it was made of, else here, in specs/, beside the plan."""
+    if session.paths:
+        return load(session).base
+    places = [Path(), Path("specs"), plan.path.parent]
+    named = [text for it in _connections(plan) if isinstance(text := it.get("files"), str) and "${" not in text]
+    return next((place for place in places if all((place / text).exists() for text in named)), Path())
+
+
+def _connections(plan: Plan) -> list[Mapping[str, object]]:
+    declared = plan.header.spec.get("connections", {})
+    return list(declared.values()) if isinstance(declared, dict) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _check_fingerprints(plan: Plan, world: World) -> None:
+    """A plan belongs to the databases it was made on."""
+    for name in sorted({step.connection for step in plan.steps}):
+        planned = plan.header.connections.get(name, {}).get("fingerprint")
+        if world.session(name).fingerprint() != planned:
+            raise Drift(
+                f"connections.{name} is another database than the one this plan was made on",
+                why="cluster, timeline or database name differ",
+                todo=f"point connections.{name} at the database of the plan, or plan again for this one",
+            )
+
+
+def _run(plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session) -> Outcome:
+    """One transaction; tried again, on a new connection, where nothing of it was kept and trying again may help."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            with opened(spec, snapshots=False) as world, session.progress.task("applying", sum(s.count for s in steps)) as task:
+                pads = digest_pads(spec, session.environ)
+                return execute(world.session(connection), plan, steps, settings, pads, rereading(world), task.advance)
+        except Exception as error:
+            if not retriable(error):
+                raise
+            if attempt >= ATTEMPTS:
+                raise ReconcilerError(
+                    f"applying to {connection} failed {attempt} times",
+                    why="the connection was lost, or other transactions collided with this one each time",
+                    todo="run the same plan again: what is done stays done",
+                    code=Exit.PARTIAL,
+                ) from None
+            time.sleep(0.2 * 2**attempt)
+
+
+def _converged(plan: Plan, spec: Spec, session: Session) -> tuple[bool | None, tuple[str, ...]]:
+    """Plan the resources of this plan again."""
+    addresses = sorted({step.address for step in plan.steps})
+    undo = any(note.startswith("undo of ") for step in plan.steps for note in step.notes) or _is_undo(plan)
+    if undo:
+        return None, ()
+    try:
+        again = _plan(spec, session, None, addresses, ())
+    except ReconcilerError as error:
+        return None, (f"could not plan again: {error.what}",)
+    try:
+        left = [f"{step.id}: {step.count} changes" for step in again.steps if step.address in addresses]
+        left += [f"{it.address} deferred: {it.reason}" for it in again.header.deferred]
+        return not left, tuple(left)
+    finally:
+        discard(again)
+
+
+def _is_undo(plan: Plan) -> bool:
+    return any(reason.startswith("undo of ") for step in plan.steps[:1] for reason in plan.reasons(step))
+
+
+def undo(plan: Plan, out: Path | None = None) -> Plan:
+    """The plan that takes this one back, for review like any other."""
+    header, steps = inverse.invert(plan)
+    return plan_file.write(out, header, steps)
+
+
+def status(session: Session) -> tuple[ResourceStatus, ...]:
+    """How far each resource is from what is declared."""
+    spec = load(session)
+    with _looking(spec, session, count_extra=True) as (_, seen):
+        return tuple(
+            ResourceStatus(
+                it.address, it.target, it.in_sync, it.missing, it.changed, it.extra, 0, it.notes, deletes_extra=it.deletes_extra
+            )
+            for it in seen.status()
+        )
+
+
+def status_csv(session: Session, folder: Path) -> tuple[Path, ...]:
+    """The keys of what differs, one file a kind of finding."""
+    spec = load(session)
+    with _looking(spec, session, count_extra=True) as (_, seen):
+        return seen.write_findings(folder)
+
+
+def extract(session: Session, out: Path) -> tuple[str, ...]:
+    """Save what the sources hold now, in scope, as files that can be a source themselves."""
+    spec = load(session)
+    with _looking(spec, session) as (_, seen):
+        return extract_rows(seen.intents(), out)
+
+
+def cascade(session: Session, connection_table: str) -> CascadeNode:
+    """What a delete of that table's rows takes along."""
+    from reconciler.kinds.collections import find_table
+    from reconciler.spec.collection import connection_and_table
+
+    connection, name = connection_and_table(connection_table)
+    if name is None:
+        raise ReconcilerError(f"{connection_table} lacks a table", todo="write connection.table or connection.schema.table")
+    with opened(load(session), snapshots=True) as world:
+        table = find_table(world, connection, name, None)
+        world.session(connection).forbid_writes()
+        return cascade_tree(world.session(connection), world.catalog(connection), table)
+
+
+def graph(session: Session) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Resources and which comes before which."""
+    return graph_of(load(session))

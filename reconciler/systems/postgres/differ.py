@@ -154,7 +154,7 @@ def diff(session: Session, found: Found, *, count_extra: bool) -> None:
         _find_candidates(session, found)
         _check_keys(session, found)
         _judge_by_key(session, found)
-        _stage(session, found)
+        stage_rows(session, found)
         _decide(session, found)
         if count_extra or intent.on_extra is OnExtra.DELETE or intent.root:
             _count_extra(session, found)
@@ -286,7 +286,7 @@ def _judge_by_key(session: Session, found: Found) -> None:
         )  # fmt: skip
 
 
-def _stage(session: Session, found: Found) -> None:
+def stage_rows(session: Session, found: Found) -> None:
     """Bring the rows that may differ, whole, into the target's types."""
     intent, keys = found.intent, found.keys
     names = [c.name for c in found.written]

@@ -42,22 +42,23 @@ def observe(
     session: Session, catalog: Catalog, intents: Sequence[Intent], bystanders: Sequence[Intent], *, count_extra: bool = False
 ) -> list[Found]:
     """Read both sides of every intent and find what differs, what is impossible and what goes along."""
-    founds: list[Found] = []
-    for intent in intents:
-        if isinstance(intent.source, LinesSource):
-            available, types = load_lines(session, intent, intent.source), {}
-        else:
-            types = {name: column.type for name, column in intent.source.table.columns.items()}
-            available = tuple(types)
-        found = settle_columns(intent, available, types)
+    founds = [settle_columns(intent, *_available(session, intent)) for intent in intents]
+    for found in founds:
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
-        founds.append(found)
     check_overlap(session, founds)
     everyone = [*founds, *(Found(intent) for intent in bystanders)]
     follow_deletes(session, catalog, everyone)
     check_parents(session, everyone)
     return everyone
+
+
+def _available(session: Session, intent: Intent) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The source's columns and, where it is a table, their types; lines are loaded on the way."""
+    if isinstance(intent.source, LinesSource):
+        return load_lines(session, intent, intent.source), {}
+    types = {name: column.type for name, column in intent.source.table.columns.items()}
+    return tuple(types), types
 
 
 def _refuse_holes(found: Found) -> None:

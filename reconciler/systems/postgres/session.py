@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
@@ -112,13 +112,14 @@ class Session:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
 
     @contextlib.contextmanager
-    def reading(self, prepare: Callable[[], None] | None = None) -> Iterator[None]:
-        """One REPEATABLE READ snapshot. `prepare` may create temporary tables; after it nothing else can be written."""
+    def snapshot(self) -> Iterator[None]:
+        """One REPEATABLE READ snapshot; after `forbid_writes` nothing but temporary tables can be written in it."""
         with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ"):
-            if prepare:
-                prepare()
-            self.run("SET TRANSACTION READ ONLY")
             yield
+
+    def forbid_writes(self) -> None:
+        """Cannot be taken back within the transaction. Temporary tables are made before, filled after."""
+        self.run("SET TRANSACTION READ ONLY")
 
     @contextlib.contextmanager
     def writing(self, application_name: str, *, lock_timeout: str, statement_timeout: str) -> Iterator[None]:

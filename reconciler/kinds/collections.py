@@ -1,0 +1,218 @@
+"""`collections`: rows of a table, within a scope, as a source has them.
+
+In: a collection of the spec and the catalogs of both sides. Out: an intent for each table, for the row differ to compare.
+Nothing is decided here about rows; only which relations are meant, and what the spec wants done where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.kinds.world import World
+from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.spec import Cascade, Collection, ColumnsExcept, Newer, OneTable, RowOptions, SourceRows, SourceTable
+from reconciler.spec.sql import Parameter, parse_condition
+from reconciler.systems.files import find, lines_of_rows
+from reconciler.systems.postgres.catalog import Catalog, Table
+from reconciler.systems.postgres.closure import dependents, scopes
+from reconciler.systems.postgres.proof import prove_condition
+from reconciler.systems.postgres.rows import (
+    Compare,
+    Intent,
+    LinesSource,
+    OnChanged,
+    OnExtra,
+    Parent,
+    Scope,
+    TableSource,
+    ValuesAre,
+    full_name,
+    relation,
+)
+from reconciler.systems.postgres.session import Composable, Session, ident
+
+
+def compile_collection(world: World, address: str, collection: Collection, first: int) -> tuple[list[Intent], list[str]]:
+    """The intents of one collection, numbered from `first`; and what must be said of tables the source lacks."""
+    match collection.scope():
+        case OneTable(connection=connection, table=name, where=where):
+            return [_one(world, address, collection, connection, name, where, first)], []
+        case Cascade(connection=connection, roots=roots, follow=follow):
+            return _cascade(world, address, collection, connection, roots, follow, first)
+
+
+def _place(world: World, address: str, *path: str) -> Location | None:
+    return world.spec.locate(*address.split(".", 1), *path)
+
+
+def find_table(world: World, connection: str, name: TableName, place: Location | None) -> Table:
+    """A table of a database, or an error that suggests one."""
+    catalog = world.catalog(connection)
+    table = catalog.find(name)
+    if table is None:
+        close = catalog.suggest(name)
+        raise ReconcilerError(
+            f"{connection} has no table {full_name(name)}", where=place, todo=f"did you mean {close}?" if close else None
+        )
+    return table
+
+
+def _condition(world: World, session: Session, text: str, table: Table, place: Location | None) -> Composable:
+    parts = tuple(
+        (world.spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text)
+    )
+    return prove_condition(session, parts, table, place)
+
+
+def _one(
+    world: World, address: str, collection: Collection, connection: str, name: TableName, where: str | None, number: int
+) -> Intent:
+    place = _place(world, address, "table")
+    target = find_table(world, connection, name, place)
+    session = world.session(connection)
+    scope_place = _place(world, address, "where")
+    scope = Scope(_condition(world, session, where, target, scope_place)) if where else Scope()
+    source = _source(world, address, collection, target, connection)
+    if source is None:
+        raise ReconcilerError(
+            f"{address}: the source has no table {target.name.name}", where=_place(world, address, "source"),
+            todo="name the table: source: connection.table, or map it under the connection's `tables`",
+        )  # fmt: skip
+    if where and isinstance(source, TableSource):
+        proven = _condition(world, source.session, where, source.table, scope_place)
+        source = TableSource(source.session, source.table, Scope(proven))
+    elif where:
+        assert isinstance(source, LinesSource)
+        source = LinesSource(source.lines, source.values, source.place, scope, source.header)
+    return _intent(world, address, collection, collection.options(target.name), connection, target, source, scope, number)
+
+
+def _source(
+    world: World, address: str, collection: Collection, target: Table, connection: str
+) -> TableSource | LinesSource | None:
+    match collection.source_ref():
+        case SourceRows(rows=rows):
+            return LinesSource(lambda: lines_of_rows(rows), ValuesAre.NATURAL, f"rows of {address}")
+        case SourceTable(connection=name, table=table):
+            files = world.files(name)
+            if files is not None:
+                wanted = table.name if table else target.name.name
+                found = find(files.path, files.tables, wanted)
+                return None if found is None else LinesSource(found.lines, ValuesAre(found.values), found.place, header=found.header)
+            there = world.catalog(name).find(table or target.name)
+            if there is None:
+                return None
+            if name == connection and there.name == target.name:
+                raise ReconcilerError(f"{address}: source and table are the same", where=_place(world, address, "source"))
+            return TableSource(world.session(name), there)
+
+
+def _intent(
+    world: World,
+    address: str,
+    collection: Collection,
+    options: RowOptions,
+    connection: str,
+    target: Table,
+    source: TableSource | LinesSource,
+    scope: Scope,
+    number: int,
+    *,
+    root: bool = False,
+    fill: bool = False,
+) -> Intent:
+    place = _place(world, address)
+    if target.kind not in "rp":
+        raise ReconcilerError(f"{address}: {full_name(target.name)} is not a table", where=place, todo="rows are written to tables")
+    key = options.key or target.primary_key
+    if not key:
+        raise ReconcilerError(
+            f"{address}: {full_name(target.name)} has no primary key", where=place, todo="say which columns identify a row: key: [column]"
+        )
+    for column in key:
+        if column not in target.columns:
+            raise ReconcilerError(f"{address}: {full_name(target.name)} has no column {column!r}", where=_place(world, address, "key"))
+    newer = options.on_changed.column if isinstance(options.on_changed, Newer) else None
+    changed = OnChanged.NEWER if newer else OnChanged(options.on_changed or ("fill" if fill else "update"))
+    parents = options.on_missing_parent
+    return Intent(
+        number=number,
+        address=address,
+        connection=connection,
+        target=target,
+        key=tuple(key),
+        source=source,
+        scope=scope,
+        columns=None if options.columns is None or isinstance(options.columns, ColumnsExcept) else tuple(options.columns),
+        without=frozenset(options.columns.excluded) if isinstance(options.columns, ColumnsExcept) else frozenset[str](),
+        sensitive=frozenset(options.sensitive),
+        compare=Compare(options.compare),
+        on_changed=changed,
+        newer=newer,
+        on_extra=OnExtra(options.on_extra),
+        missing_parent={"": Parent(parents)} if isinstance(parents, str) else {c: Parent(p) for c, p in parents.items()},
+        triggers=options.triggers,
+        max_delete=str(options.max_delete),
+        protect=collection.protect,
+        root=root,
+        source_name=collection.source if isinstance(collection.source, str) else "the rows given",
+        place=place,
+    )
+
+
+def _cascade(
+    world: World, address: str, collection: Collection, connection: str, roots: Mapping[TableName, str], follow: bool, first: int
+) -> tuple[list[Intent], list[str]]:
+    catalog: Catalog = world.catalog(connection)
+    session = world.session(connection)
+    targets = {name: find_table(world, connection, name, _place(world, address, "roots", str(name))) for name in roots}
+    start = sorted(table.name for table in targets.values())
+    tables = dependents(catalog, start) if follow else start
+    for name in {TableName.parse(text) for text in collection.tables}:
+        if not any(name in (table, TableName(None, table.name)) for table in tables):
+            raise ReconcilerError(
+                f"{address}: {name} does not depend on the roots", where=_place(world, address, "tables", str(name)),
+                todo=f"the tables are {', '.join(str(table) for table in tables)}",
+            )  # fmt: skip
+    sources = {name: _source(world, address, collection, catalog.tables[name], connection) for name in tables}
+    numbers = {name: number for number, name in enumerate(tables, first)}
+
+    def source_relation(name: TableName) -> Composable | None:
+        match sources[name]:
+            case TableSource(table=table):
+                return relation(table.name)
+            case LinesSource():
+                return ident(f"rc_f_{numbers[name]}")
+            case None:
+                return None
+
+    target_roots: dict[TableName, Composable] = {}
+    source_roots: dict[TableName, Composable] = {}
+    for name, text in roots.items():
+        table, place = targets[name], _place(world, address, "roots", str(name))
+        source = sources[table.name]
+        if source is None:
+            raise ReconcilerError(f"{address}: the source has no table {full_name(table.name)}", where=place)
+        target_roots[table.name] = _condition(world, session, text, table, place)
+        source_roots[table.name] = (
+            _condition(world, source.session, text, source.table, place) if isinstance(source, TableSource) else target_roots[table.name]
+        )
+    target_scopes = scopes(catalog, target_roots, tables, lambda name: relation(name))
+    source_scopes = scopes(catalog, source_roots, tables, source_relation)
+    intents: list[Intent] = []
+    notes: list[str] = []
+    for name in tables:
+        match sources[name]:
+            case TableSource(session=there, table=table):
+                source = TableSource(there, table, source_scopes[name])
+            case LinesSource() as lines:
+                source = LinesSource(lines.lines, lines.values, lines.place, source_scopes[name], lines.header)
+            case None:
+                notes.append(f"the source has no table {full_name(name)}: its rows are left as they are")
+                continue
+        intents.append(
+            _intent(world, address, collection, collection.options(name), connection, catalog.tables[name], source, target_scopes[name],
+                    numbers[name], root=name in target_roots, fill=True)
+        )  # fmt: skip
+    return intents, notes

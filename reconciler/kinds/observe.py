@@ -1,0 +1,154 @@
+"""All chosen resources against the world, in one read-only snapshot per database.
+
+In: addresses. Out: `Observed`: what was found, from which steps, statuses and findings are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.kinds.collections import compile_collection
+from reconciler.kinds.world import World
+from reconciler.plan.file import Planned
+from reconciler.plan.order import Edge
+from reconciler.plan.step import Deferred, Hazard
+from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.emit import Emitted
+from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.planner import observe, prepare, steps_of
+from reconciler.systems.postgres.rows import Intent, OnExtra, TableSource, full_name
+from reconciler.systems.postgres.session import Session
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A table of a resource, in numbers."""
+
+    address: str
+    target: str
+    in_sync: int
+    missing: int
+    changed: int
+    extra: int
+    notes: tuple[str, ...]
+    deletes_extra: bool
+
+
+@dataclass
+class Observed:
+    world: World
+    founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
+    """By connection."""
+    notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    deferred: list[Deferred] = field(default_factory=list[Deferred])
+
+    def steps(self) -> Emitted:
+        """Steps, edges and risks over all connections."""
+        everything = Emitted()
+        for connection, founds in self.founds.items():
+            out = steps_of(self.world.session(connection), founds)
+            everything.steps += out.steps
+            everything.must += out.must
+            everything.rather += out.rather
+            everything.hazards += out.hazards
+        everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
+        return everything
+
+    def needs(self, steps: Mapping[str, Planned]) -> list[Edge]:
+        """The edges that `needs` in the spec asks for."""
+        by_address: dict[str, list[str]] = {}
+        for name, item in steps.items():
+            by_address.setdefault(item.step.address, []).append(name)
+        resources = self.world.spec.resources()
+        return [
+            (before, after)
+            for address, names in by_address.items()
+            for needed in (resources[address].needs if address in resources else ())
+            for before in by_address.get(needed, ())
+            for after in names
+        ]
+
+    def _declared(self) -> Iterator[tuple[str, Found]]:
+        for connection, founds in self.founds.items():
+            for found in founds:
+                if found.written:
+                    yield connection, found
+
+    def intents(self) -> list[tuple[Session, Found]]:
+        """What was declared, each with the session its target is on."""
+        return [(self.world.session(connection), found) for connection, found in self._declared()]
+
+    def status(self) -> list[Counted]:
+        """Every table of every resource."""
+        return [
+            Counted(
+                address=found.intent.address,
+                target=f"{connection} {full_name(found.intent.target.name)}",
+                in_sync=max(0, (found.source_rows or 0) - found.missing - found.changed),
+                missing=found.missing,
+                changed=found.changed,
+                extra=found.extra,
+                notes=tuple(found.notes),
+                deletes_extra=found.intent.on_extra is OnExtra.DELETE,
+            )
+            for connection, found in sorted(self._declared(), key=lambda item: item[1].intent.label)
+        ]
+
+    def write_findings(self, folder: Path) -> tuple[Path, ...]:
+        return write_findings(self.intents(), folder)
+
+
+def observed(
+    world: World, addresses: Sequence[str], pads: tuple[bytes, bytes] | None, *, count_extra: bool = False
+) -> Observed:
+    """Compile, make the temporary tables, forbid writes, compare."""
+    result = Observed(world)
+    intents: list[Intent] = []
+    resources = world.spec.resources()
+    for address in addresses:
+        first = intents[-1].number + 1 if intents else 0
+        made, notes = compile_collection(world, address, resources[address], first)
+        intents += made
+        result.notes += [(address, note) for note in notes]
+    by_connection: dict[str, list[Intent]] = {}
+    for intent in intents:
+        by_connection.setdefault(intent.connection, []).append(intent)
+    bystanders = {
+        connection: prepare(world.session(connection), world.catalog(connection), members, pads)
+        for connection, members in by_connection.items()
+    }
+    for session in world.sessions.values():
+        session.forbid_writes()
+    for connection, members in sorted(by_connection.items()):
+        session = world.session(connection)
+        result.founds[connection] = observe(
+            session, world.catalog(connection), members, bystanders[connection], count_extra=count_extra
+        )
+    _defer(result)
+    return result
+
+
+def _defer(result: Observed) -> None:
+    """A resource whose source this very plan changes can only be planned after."""
+    changing = {
+        (connection, found.intent.target.name): found.intent.address
+        for connection, founds in result.founds.items()
+        for found in founds
+        if found.missing or found.changed or found.extra
+    }
+    for connection, founds in result.founds.items():
+        for found in list(founds):
+            source = found.intent.source
+            if not isinstance(source, TableSource):
+                continue
+            writer = changing.get((source.session.name, source.table.name))
+            if writer and writer != found.intent.address and (found.missing or found.changed or found.extra):
+                reason = f"its source {full_name(source.table.name)} is changed by {writer}; plan again after apply"
+                result.deferred.append(Deferred(found.intent.address, reason))
+                founds.remove(found)
+    gone = {deferred.address for deferred in result.deferred}
+    for connection, founds in result.founds.items():
+        result.founds[connection] = [found for found in founds if found.intent.address not in gone]
+    result.deferred = sorted(set(result.deferred), key=lambda it: it.address)

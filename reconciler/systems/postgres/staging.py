@@ -1,0 +1,156 @@
+"""A plan's changes on their way back into the database: streamed from the file into one temporary table a step.
+
+Layout by verb, columns by position so that no user's name can clash: insert `c1…` (after), delete `c1…` (before),
+update `k1…`, `b1…` and `a1…` with `mb`/`ma` saying by a string of 0 and 1 which of them are given. `st`: 't' to do, 'a' already so.
+Invariant: types come from the catalog and must be the plan's; a plan whose columns have changed meanwhile is drift.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+
+from reconciler.plan.errors import Drift
+from reconciler.plan.file import Plan
+from reconciler.plan.names import TableName
+from reconciler.plan.step import Step, Verb
+from reconciler.systems.postgres.catalog import Catalog, Column, Table
+from reconciler.systems.postgres.rows import hmac_sql, relation
+from reconciler.systems.postgres.session import Composable, Session, ident, join, q, raw
+
+LINES_A_BLOCK = 500
+
+
+@dataclass
+class Staged:
+    """A step, its table, and where its changes stand."""
+
+    step: Step
+    table: Table
+    temp: Composable
+    key: tuple[tuple[str, str], ...]
+    """(column of the table, column of the temporary table)."""
+    columns: tuple[Column, ...]
+    """The step's columns in sorted order; for an update without the key's."""
+    todo: int = 0
+    already: int = 0
+
+    @property
+    def all_todo(self) -> bool:
+        return self.already == 0
+
+    def on_key(self, staged: LiteralString, live: LiteralString) -> Composable:
+        return join([q("{} = {}", ident(live, name), ident(staged, temp)) for name, temp in self.key], " AND ")
+
+    def equal(self, column: Column, live: Composable, staged: Composable) -> Composable:
+        """Whether a live value is the staged one, to the letter."""
+        if column.name in self.step.sensitive:
+            return q("({} IS NOT DISTINCT FROM {})", hmac_sql(live), staged)
+        if column.traits.exact:
+            return q("({} IS NOT DISTINCT FROM {})", live, staged)
+        return q("(({})::text IS NOT DISTINCT FROM ({})::text)", live, staged)
+
+    def given(self, mask: LiteralString, number: int) -> Composable:
+        return q("substr({}, {}, 1) = '1'", ident("p", mask), raw(str(number)))
+
+    def holds(self, prefix: LiteralString, mask: LiteralString | None) -> Composable:
+        """Whether the live row (alias t) has the staged values; with a mask, those that are given."""
+        tests: list[Composable] = []
+        for number, column in enumerate(self.columns, 1):
+            same = self.equal(column, ident("t", column.name), ident("p", f"{prefix}{number}"))
+            tests.append(q("(NOT {} OR {})", self.given(mask, number), same) if mask else same)
+        return join(tests, " AND ") if tests else raw("true")
+
+    @property
+    def after(self) -> Composable:
+        return self.holds("a", "ma") if self.step.verb is Verb.UPDATE else self.holds("c", None)
+
+    @property
+    def open_only(self) -> Composable:
+        return raw("true") if self.all_todo else raw("p.st = 't'")
+
+
+def stage(session: Session, catalog: Catalog, plan: Plan, step: Step, number: int, advance: Callable[[int], None]) -> Staged:
+    """Make a step's temporary table and fill it."""
+    table = catalog.find(TableName.parse(step.target))
+    if table is None:
+        raise Drift(f"{step.target} is not there", why=f"{step.id} would change its rows")
+    _check_types(step, table)
+    temp = ident(f"rc_p_{number}")
+    names = sorted(step.columns)
+    if step.verb is Verb.UPDATE:
+        names = [name for name in names if name not in step.key]
+        key = tuple((name, f"k{n}") for n, name in enumerate(step.key, 1))
+        parts = [(name, temp_name) for name, temp_name in key]
+        parts += [(name, f"{letter}{n}") for letter in "ba" for n, name in enumerate(names, 1)]
+        masks = ", ''::text AS mb, ''::text AS ma"
+    else:
+        key = tuple((name, f"c{names.index(name) + 1}") for name in step.key)
+        parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
+        masks = ""
+    selected = [
+        q("null::text AS {}" if name in step.sensitive else "{1} AS {0}", ident(temp_name), ident(name)) for name, temp_name in parts
+    ]
+    session.run(
+        q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}{} FROM {} WITH NO DATA", temp, join(selected), raw(masks),
+          relation(table.name))
+    )  # fmt: skip
+    listed = [temp_name for _, temp_name in parts] + (["mb", "ma"] if masks else [])
+    session.run(q("ALTER TABLE {} ADD COLUMN st \"char\" DEFAULT 't'", temp))
+    copied = session.copy_in(
+        q("COPY {} ({}) FROM STDIN", temp, join([ident(n) for n in listed])), _blocks(plan, step, names, advance)
+    )
+    session.run(q("ANALYZE {}", temp))
+    return Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
+
+
+def _check_types(step: Step, table: Table) -> None:
+    problems: list[str] = []
+    for name, type_ in step.columns.items():
+        column = table.columns.get(name)
+        wanted = type_.removesuffix(" sensitive")
+        if column is None:
+            problems.append(f"{step.target}.{name}: planned {wanted}, found no such column")
+        elif column.type != wanted:
+            problems.append(f"{step.target}.{name}: planned {wanted}, found {column.type}")
+    if problems:
+        raise Drift("columns are not what they were when the plan was made", details=tuple(problems))
+
+
+def _field(value: str | None) -> str:
+    if value is None:
+        return "\\N"
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], None]) -> Iterator[bytes]:
+    to_row = _update_row if step.verb is Verb.UPDATE else _image_row("before" if step.verb is Verb.DELETE else "after")
+    block: list[str] = []
+    for line in plan.lines(step):
+        block.append(to_row(json.loads(line), names))
+        if len(block) >= LINES_A_BLOCK:
+            yield "".join(block).encode()
+            advance(len(block))
+            block.clear()
+    if block:
+        yield "".join(block).encode()
+        advance(len(block))
+
+
+def _image_row(side: str) -> Callable[[dict[str, dict[str, str | None]], list[str]], str]:
+    def row(change: dict[str, dict[str, str | None]], names: list[str]) -> str:
+        image = change[side]
+        return "\t".join([_field(image[name]) for name in names]) + "\n"
+
+    return row
+
+
+def _update_row(change: dict[str, dict[str, str | None]], names: list[str]) -> str:
+    before, after = change["before"], change["after"]
+    fields = [_field(part) for part in change["key"]]
+    fields += [_field(before.get(name)) for name in names]
+    fields += [_field(after.get(name)) for name in names]
+    fields += ["".join("1" if name in image else "0" for name in names) for image in (before, after)]
+    return "\t".join(fields) + "\n"
