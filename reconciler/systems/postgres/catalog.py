@@ -93,10 +93,10 @@ class Trigger:
         return self.mode in "OA"
 
     def writes(self) -> tuple[str, ...]:
-        """Tables (with columns for updates) that the function's text appears to write: a hint for the reader, not a proof."""
+        """Tables (`table column` for updates, `NEW.column` for the row itself) that the function's text appears to write: a hint for the reader, not a proof."""
         found: list[str] = []
         for match in re.finditer(r"\bupdate\s+(?:only\s+)?([\w.\"]+)(?:\s+(?:as\s+)?\w+)?\s+set\s+\"?(\w+)", self.source, re.I):
-            found.append(f"{match[1]}.{match[2]}")
+            found.append(f"{match[1]} {match[2]}")
         for match in re.finditer(r"\b(?:insert\s+into|delete\s+from)\s+(?:only\s+)?([\w.\"]+)", self.source, re.I):
             found.append(match[1])
         if self.before and self.row:

@@ -298,7 +298,8 @@ def stage_rows(session: Session, found: Found) -> None:
               values=values, source=source_relation(intent), d=intent.temp("d"), on=on_keys("d", keys, "s", intent.key))
         )  # fmt: skip
     else:
-        session.copy_in(q("COPY {} FROM STDIN", into), _fetch(session, found, names))
+        for arrays in _batches(session, found):
+            session.copy_in(q("COPY {} FROM STDIN", into), _fetch(found, names, arrays))
         if intent.source.scope.where is not None:
             session.run(
                 q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"), s=intent.temp("s"),
@@ -309,28 +310,32 @@ def stage_rows(session: Session, found: Found) -> None:
         session.run(q("DELETE FROM {} WHERE kind = 'x'", intent.temp("d")))
 
 
-def _fetch(session: Session, found: Found, names: Sequence[str]) -> Iterator[bytes]:
-    """COPY blocks of the source's rows for the keys in `rc_d_N`, so many keys at a time."""
-    intent, keys = found.intent, found.keys
-    assert isinstance(intent.source, TableSource)
-    source = intent.source
-    scoped = raw("true") if source.scope.where is not None else raw("kind <> 'x'")
+def _batches(session: Session, found: Found) -> Iterator[Sequence[str]]:
+    """The keys to fetch as array literals, one for each key column, so many at a time."""
+    intent = found.intent
+    scoped = raw("true") if intent.source.scope.where is not None else raw("kind <> 'x'")
     rows = session.value(q("SELECT count(*) FROM {} WHERE {}", intent.temp("d"), scoped))
     for skip in range(0, rows, KEYS_A_FETCH):
-        arrays = session.one(
+        yield session.one(
             q("SELECT {arrays} FROM (SELECT * FROM {d} WHERE {scoped} LIMIT {n} OFFSET {skip}) d",
-              arrays=join([q("array_agg({}::text)::text", ident(k)) for k in keys]), d=intent.temp("d"), scoped=scoped,
+              arrays=join([q("array_agg({}::text)::text", ident(k)) for k in found.keys]), d=intent.temp("d"), scoped=scoped,
               n=lit(KEYS_A_FETCH), skip=lit(skip))
         )  # fmt: skip
-        typed = [
-            q("{}::{}[]", lit(array), raw(source.table.columns[column].type))
-            for array, column in zip(arrays, intent.key, strict=True)
-        ]
-        yield from source.session.copy_out(
-            q("COPY (SELECT {columns} FROM unnest({arrays}) AS w ({keys}) JOIN {source} s ON {on}) TO STDOUT",
-              columns=columns_of("s", names), arrays=join(typed), keys=join([ident(k) for k in keys]),
-              source=relation(source.table.name), on=on_keys("w", keys, "s", intent.key))
-        )  # fmt: skip
+
+
+def _fetch(found: Found, names: Sequence[str], arrays: Sequence[str]) -> Iterator[bytes]:
+    """COPY blocks of the source's rows for some keys."""
+    intent = found.intent
+    assert isinstance(intent.source, TableSource)
+    source = intent.source
+    typed = [
+        q("{}::{}[]", lit(array), raw(source.table.columns[column].type)) for array, column in zip(arrays, intent.key, strict=True)
+    ]
+    return source.session.copy_out(
+        q("COPY (SELECT {columns} FROM unnest({arrays}) AS w ({keys}) JOIN {source} s ON {on}) TO STDOUT",
+          columns=columns_of("s", names), arrays=join(typed), keys=join([ident(k) for k in found.keys]),
+          source=relation(source.table.name), on=on_keys("w", found.keys, "s", intent.key))
+    )  # fmt: skip
 
 
 def _decide(session: Session, found: Found) -> None:

@@ -190,19 +190,20 @@ def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], li
             out.hazards.append(Hazard("irreversible", found.intent.address, text, found.changed + found.extra))
 
 
-def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], written: set[str]) -> str:
+def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], planned: set[str]) -> str:
     head = f"trigger {trigger} on {full_name(table)}"
     if not writes:
         return f"{head} fires on {verb.value}"
-    own = all(w.startswith("NEW.") or w in written or _qualified(w) in written for w in writes)
-    end = "settled in the same transaction" if own else "what it writes outside of this plan is reported by apply"
-    return f"{head} writes {', '.join(_qualified(w) if not w.startswith('NEW.') else w for w in writes)}: {end}"
+    places = [(full_name(table), w.removeprefix("NEW.")) if w.startswith("NEW.") else _place(w) for w in writes]
+    inside = all(where in planned for where, _ in places)
+    end = "settled in the same transaction" if inside else "what it writes outside of this plan is reported by apply"
+    return f"{head} writes {', '.join('.'.join(part for part in place if part) for place in places)}: {end}"
 
 
-def _qualified(written: str) -> str:
-    """`documents.recommend_count` as a trigger spells it -> the table in public."""
-    parts = written.replace('"', "").split(".")
-    return f"public.{parts[0]}" + (f".{parts[1]}" if len(parts) > 1 else "") if len(parts) < 3 else ".".join(parts)
+def _place(written: str) -> tuple[str, str]:
+    """`documents.recommend_count`, as a trigger's function spells it, as (public.documents, recommend_count)."""
+    table, _, column = written.replace('"', "").partition(" ")
+    return (table if "." in table else f"public.{table}"), column
 
 
 def check_limits(session: Session, founds: Sequence[Found]) -> None:
