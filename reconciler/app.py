@@ -7,7 +7,7 @@ command line's. Planning holds one read-only snapshot per database; applying hol
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,11 +83,18 @@ class ResourceStatus:
 
 def load(session: Session) -> Spec:
     """The spec, checked as far as that goes without a connection."""
-    return load_spec(session.paths, variables=session.variables, environ=session.environ, connections=session.connections)
+    return load_spec(
+        session.paths, variables=session.variables, environ=session.environ, connections=session.connections
+    )
 
 
 def plan(
-    session: Session, *, out: Path | None = None, only: Sequence[str] = (), exclude: Sequence[str] = (), now: str | None = None
+    session: Session,
+    *,
+    out: Path | None = None,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    now: str | None = None,
 ) -> Plan:
     """Read the world, find what differs, order it, write it down."""
     del now  # no kind depends on the clock yet
@@ -102,7 +109,9 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
         header = Header(
             spec=spec.canonical(),
             variables=dict(spec.variables),
-            connections={name: {"type": "postgres", "fingerprint": it.fingerprint()} for name, it in world.sessions.items()},
+            connections={
+                name: {"type": "postgres", "fingerprint": it.fingerprint()} for name, it in world.sessions.items()
+            },
             deferred=tuple(seen.deferred),
             hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
         )
@@ -113,7 +122,7 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
 @contextmanager
 def _looking(
     spec: Spec, session: Session, only: Sequence[str] = (), exclude: Sequence[str] = (), *, count_extra: bool = False
-) -> Iterator[tuple[World, Observed]]:
+) -> Generator[tuple[World, Observed]]:
     addresses = choose(spec, only, exclude)
     with opened(spec, snapshots=True) as world, session.progress.task("comparing", None):
         yield world, observed(world, addresses, digest_pads(spec, session.environ), count_extra=count_extra)
@@ -164,7 +173,7 @@ def apply(
             unsettled += outcome.unsettled
     if rehearse:
         return Applied(tuple(done), tuple(notes), None, tuple(unsettled), Exit.ERROR if unsettled else Exit.DONE)
-    converged, left = _converged(plan, spec, session) if plan.steps else (True, ())
+    converged, left = _converged(plan, spec, session, settings) if plan.steps else (True, ())
     code = gravest(Exit.ERROR if unsettled or not converged else Exit.DONE)
     return Applied(tuple(done), tuple(notes), converged, (*unsettled, *left), code)
 
@@ -195,13 +204,18 @@ def _check_fingerprints(plan: Plan, world: World) -> None:
             )
 
 
-def _run(plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session) -> Outcome:
+def _run(
+    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session
+) -> Outcome:
     """One transaction; tried again, on a new connection, where nothing of it was kept and trying again may help."""
     attempt = 0
     while True:
         attempt += 1
         try:
-            with opened(spec, snapshots=False) as world, session.progress.task("applying", sum(s.count for s in steps)) as task:
+            with (
+                opened(spec, snapshots=False) as world,
+                session.progress.task("applying", sum(s.count for s in steps)) as task,
+            ):
                 pads = digest_pads(spec, session.environ)
                 return execute(world.session(connection), plan, steps, settings, pads, rereading(world), task.advance)
         except Exception as error:
@@ -217,12 +231,18 @@ def _run(plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], setting
             time.sleep(0.2 * 2**attempt)
 
 
-def _converged(plan: Plan, spec: Spec, session: Session) -> tuple[bool | None, tuple[str, ...]]:
-    """Plan the resources of this plan again."""
+def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> tuple[bool | None, tuple[str, ...]]:
+    """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds."""
+    if inverse.is_undo(plan):
+        left = [
+            f"{step.id}: {count} changes"
+            for connection, steps in runs(plan.steps)
+            for outcome in [_run(plan, spec, connection, steps, replace(settings, rehearse=True), session)]
+            for step in steps
+            if (count := outcome.applied.get(step.id, 0))
+        ]
+        return not left, tuple(left)
     addresses = sorted({step.address for step in plan.steps})
-    undo = any(note.startswith("undo of ") for step in plan.steps for note in step.notes) or _is_undo(plan)
-    if undo:
-        return None, ()
     try:
         again = _plan(spec, session, None, addresses, ())
     except ReconcilerError as error:
@@ -233,10 +253,6 @@ def _converged(plan: Plan, spec: Spec, session: Session) -> tuple[bool | None, t
         return not left, tuple(left)
     finally:
         discard(again)
-
-
-def _is_undo(plan: Plan) -> bool:
-    return any(reason.startswith("undo of ") for step in plan.steps[:1] for reason in plan.reasons(step))
 
 
 def undo(plan: Plan, out: Path | None = None) -> Plan:
@@ -251,7 +267,15 @@ def status(session: Session) -> tuple[ResourceStatus, ...]:
     with _looking(spec, session, count_extra=True) as (_, seen):
         return tuple(
             ResourceStatus(
-                it.address, it.target, it.in_sync, it.missing, it.changed, it.extra, 0, it.notes, deletes_extra=it.deletes_extra
+                it.address,
+                it.target,
+                it.in_sync,
+                it.missing,
+                it.changed,
+                it.extra,
+                0,
+                it.notes,
+                deletes_extra=it.deletes_extra,
             )
             for it in seen.status()
         )
@@ -278,7 +302,9 @@ def cascade(session: Session, connection_table: str) -> CascadeNode:
 
     connection, name = connection_and_table(connection_table)
     if name is None:
-        raise ReconcilerError(f"{connection_table} lacks a table", todo="write connection.table or connection.schema.table")
+        raise ReconcilerError(
+            f"{connection_table} lacks a table", todo="write connection.table or connection.schema.table"
+        )
     with opened(load(session), snapshots=True) as world:
         table = find_table(world, connection, name, None)
         world.session(connection).forbid_writes()

@@ -50,8 +50,8 @@ def _convergence(applied: Applied, rehearse: bool) -> str:
         return ""
     match applied.converged:
         case True:
-            return " · a new plan is empty"
+            return " · converged: nothing is left to do"
         case False:
-            return " · NOT converged: a new plan is not empty"
+            return " · NOT converged: see what is left"
         case None:
-            return " · whether a new plan is empty could not be checked"
+            return " · whether anything is left could not be checked"

@@ -11,9 +11,19 @@ from collections.abc import Mapping
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
-from reconciler.spec import Cascade, Collection, ColumnsExcept, Newer, OneTable, RowOptions, SourceRows, SourceTable
+from reconciler.spec import (
+    Cascade,
+    Collection,
+    ColumnsExcept,
+    Newer,
+    OneTable,
+    RowOptions,
+    SourceRows,
+    SourceTable,
+    json_text,
+)
 from reconciler.spec.sql import Parameter, parse_condition
-from reconciler.systems.files import find, lines_of_rows
+from reconciler.systems.files import find
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.closure import dependents, scopes
 from reconciler.systems.postgres.proof import prove_condition
@@ -33,7 +43,9 @@ from reconciler.systems.postgres.rows import (
 from reconciler.systems.postgres.session import Composable, Session, ident
 
 
-def compile_collection(world: World, address: str, collection: Collection, first: int) -> tuple[list[Intent], list[str]]:
+def compile_collection(
+    world: World, address: str, collection: Collection, first: int
+) -> tuple[list[Intent], list[str]]:
     """The intents of one collection, numbered from `first`; and what must be said of tables the source lacks."""
     match collection.scope():
         case OneTable(connection=connection, table=name, where=where):
@@ -53,7 +65,9 @@ def find_table(world: World, connection: str, name: TableName, place: Location |
     if table is None:
         close = catalog.suggest(name)
         raise ReconcilerError(
-            f"{connection} has no table {full_name(name)}", where=place, todo=f"did you mean {close}?" if close else None
+            f"{connection} has no table {full_name(name)}",
+            where=place,
+            todo=f"did you mean {close}?" if close else None,
         )
     return table
 
@@ -85,7 +99,9 @@ def _one(
     elif where:
         assert isinstance(source, LinesSource)
         source = LinesSource(source.lines, source.values, source.place, scope, source.header)
-    return _intent(world, address, collection, collection.options(target.name), connection, target, source, scope, number)
+    return _intent(
+        world, address, collection, collection.options(target.name), connection, target, source, scope, number
+    )
 
 
 def _source(
@@ -93,18 +109,26 @@ def _source(
 ) -> TableSource | LinesSource | None:
     match collection.source_ref():
         case SourceRows(rows=rows):
-            return LinesSource(lambda: lines_of_rows(rows), ValuesAre.NATURAL, f"rows of {address}")
+            return LinesSource(
+                lambda: (f"{json_text(row)}\n".encode() for row in rows), ValuesAre.NATURAL, f"rows of {address}"
+            )
         case SourceTable(connection=name, table=table):
             files = world.files(name)
             if files is not None:
                 wanted = table.name if table else target.name.name
                 found = find(files.path, files.tables, wanted)
-                return None if found is None else LinesSource(found.lines, ValuesAre(found.values), found.place, header=found.header)
+                return (
+                    None
+                    if found is None
+                    else LinesSource(found.lines, ValuesAre(found.values), found.place, header=found.header)
+                )
             there = world.catalog(name).find(table or target.name)
             if there is None:
                 return None
             if name == connection and there.name == target.name:
-                raise ReconcilerError(f"{address}: source and table are the same", where=_place(world, address, "source"))
+                raise ReconcilerError(
+                    f"{address}: source and table are the same", where=_place(world, address, "source")
+                )
             return TableSource(world.session(name), there)
 
 
@@ -124,15 +148,21 @@ def _intent(
 ) -> Intent:
     place = _place(world, address)
     if target.kind not in "rp":
-        raise ReconcilerError(f"{address}: {full_name(target.name)} is not a table", where=place, todo="rows are written to tables")
+        raise ReconcilerError(
+            f"{address}: {full_name(target.name)} is not a table", where=place, todo="rows are written to tables"
+        )
     key = options.key or target.primary_key
     if not key:
         raise ReconcilerError(
-            f"{address}: {full_name(target.name)} has no primary key", where=place, todo="say which columns identify a row: key: [column]"
+            f"{address}: {full_name(target.name)} has no primary key",
+            where=place,
+            todo="say which columns identify a row: key: [column]",
         )
     for column in key:
         if column not in target.columns:
-            raise ReconcilerError(f"{address}: {full_name(target.name)} has no column {column!r}", where=_place(world, address, "key"))
+            raise ReconcilerError(
+                f"{address}: {full_name(target.name)} has no column {column!r}", where=_place(world, address, "key")
+            )
     newer = options.on_changed.column if isinstance(options.on_changed, Newer) else None
     changed = OnChanged.NEWER if newer else OnChanged(options.on_changed or ("fill" if fill else "update"))
     parents = options.on_missing_parent
@@ -144,14 +174,18 @@ def _intent(
         key=tuple(key),
         source=source,
         scope=scope,
-        columns=None if options.columns is None or isinstance(options.columns, ColumnsExcept) else tuple(options.columns),
+        columns=None
+        if options.columns is None or isinstance(options.columns, ColumnsExcept)
+        else tuple(options.columns),
         without=frozenset(options.columns.excluded) if isinstance(options.columns, ColumnsExcept) else frozenset[str](),
         sensitive=frozenset(options.sensitive),
         compare=Compare(options.compare),
         on_changed=changed,
         newer=newer,
         on_extra=OnExtra(options.on_extra),
-        missing_parent={"": Parent(parents)} if isinstance(parents, str) else {c: Parent(p) for c, p in parents.items()},
+        missing_parent={"": Parent(parents)}
+        if isinstance(parents, str)
+        else {c: Parent(p) for c, p in parents.items()},
         triggers=options.triggers,
         max_delete=str(options.max_delete),
         protect=collection.protect,
@@ -162,7 +196,13 @@ def _intent(
 
 
 def _cascade(
-    world: World, address: str, collection: Collection, connection: str, roots: Mapping[TableName, str], follow: bool, first: int
+    world: World,
+    address: str,
+    collection: Collection,
+    connection: str,
+    roots: Mapping[TableName, str],
+    follow: bool,
+    first: int,
 ) -> tuple[list[Intent], list[str]]:
     catalog: Catalog = world.catalog(connection)
     session = world.session(connection)
@@ -196,7 +236,9 @@ def _cascade(
             raise ReconcilerError(f"{address}: the source has no table {full_name(table.name)}", where=place)
         target_roots[table.name] = _condition(world, session, text, table, place)
         source_roots[table.name] = (
-            _condition(world, source.session, text, source.table, place) if isinstance(source, TableSource) else target_roots[table.name]
+            _condition(world, source.session, text, source.table, place)
+            if isinstance(source, TableSource)
+            else target_roots[table.name]
         )
     target_scopes = scopes(catalog, target_roots, tables, lambda name: relation(name))
     source_scopes = scopes(catalog, source_roots, tables, source_relation)

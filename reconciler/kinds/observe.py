@@ -138,7 +138,7 @@ def _defer(result: Observed) -> None:
         for found in founds
         if found.missing or found.changed or found.extra
     }
-    for connection, founds in result.founds.items():
+    for founds in result.founds.values():
         for found in list(founds):
             source = found.intent.source
             if not isinstance(source, TableSource):

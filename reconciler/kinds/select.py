@@ -23,7 +23,8 @@ def choose(spec: Spec, only: Sequence[str], exclude: Sequence[str]) -> tuple[str
         if address not in nodes:
             close = difflib.get_close_matches(address, nodes, 1)
             raise ReconcilerError(
-                f"there is no resource {address}", todo=f"did you mean {close[0]}?" if close else f"the resources are {', '.join(nodes)}"
+                f"there is no resource {address}",
+                todo=f"did you mean {close[0]}?" if close else f"the resources are {', '.join(nodes)}",
             )
     wanted = _reach(only, [(after, before) for before, after in edges]) if only else set(nodes)
     return tuple(sorted(wanted - _reach(exclude, edges)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ class World:
 
 
 @contextmanager
-def opened(spec: Spec, *, snapshots: bool) -> Iterator[World]:
+def opened(spec: Spec, *, snapshots: bool) -> Generator[World]:
     """A world to read (`snapshots`) or to write."""
     with ExitStack() as stack:
         yield World(spec, stack, _snapshots=snapshots)

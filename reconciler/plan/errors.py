@@ -81,8 +81,12 @@ class ReconcilerError(Exception):
 class Drift(ReconcilerError):
     """The world is not what the plan saw. `details` holds one line for each drifted thing: planned-before beside actual."""
 
-    def __init__(self, what: str, *, details: tuple[str, ...] = (), why: str | None = None, todo: str | None = None) -> None:
-        super().__init__(what, details=details, why=why, todo=todo or "plan again and have the new plan reviewed", code=Exit.DRIFT)
+    def __init__(
+        self, what: str, *, details: tuple[str, ...] = (), why: str | None = None, todo: str | None = None
+    ) -> None:
+        super().__init__(
+            what, details=details, why=why, todo=todo or "plan again and have the new plan reviewed", code=Exit.DRIFT
+        )
 
 
 class SpecErrors(ReconcilerError):

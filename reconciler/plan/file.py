@@ -1,7 +1,8 @@
 """The plan file: JSON Lines, in and out, byte for byte.
 
 In: steps in order, each with its changes (as `Change`s, or as ready lines that PostgreSQL wrote).
-Out: header, for each step its line and its changes' lines, an end line with the digest. Held in memory: header and steps, never the changes.
+Out: header, for each step its line and its changes' lines, an end line with the digest.
+Held in memory: header and steps, never the changes.
 Invariant: a file whose digest or id does not fit is refused, so what is applied is what was reviewed.
 """
 

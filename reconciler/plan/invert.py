@@ -58,6 +58,11 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
     return header, [_planned(plan, original[step.id], step) for step in arrange(drafts, must)]
 
 
+def is_undo(plan: Plan) -> bool:
+    """Whether this plan takes another back."""
+    return any(reason.startswith(_UNDO) for step in plan.steps[:1] for reason in plan.reasons(step))
+
+
 def _planned(plan: Plan, source: Step, step: Step) -> Planned:
     def lines(sink: Callable[[bytes], object]) -> None:
         for change in plan.changes(source):

@@ -34,7 +34,7 @@ def arrange(steps: Iterable[Step], must: Iterable[Edge], rather: Iterable[Edge] 
     return [
         replace(
             by_id[name],
-            needs=tuple(sorted(before for before, after in incoming if leader[before] != leader[name])),
+            needs=tuple(sorted(before for before, _ in incoming if leader[before] != leader[name])),
             together=leader[name] if size[leader[name]] > 1 else None,
         )
         for size, incoming, name in _walk(by_id, edges, leader)
@@ -61,7 +61,9 @@ def _harmless(by_id: dict[str, Step], hard: set[Edge], soft: set[Edge]) -> set[E
     """The preferences that close no cycle; of those on one, all are dropped."""
     while soft:
         components = [c for c in nx.strongly_connected_components(_graph(by_id, hard | soft)) if len(c) > 1]
-        inside = {edge for edge in soft for c in components if edge[0] in c and edge[1] in c} if components else set[Edge]()
+        inside = (
+            {edge for edge in soft for c in components if edge[0] in c and edge[1] in c} if components else set[Edge]()
+        )
         if not inside:
             break
         soft = soft - inside

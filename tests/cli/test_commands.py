@@ -127,7 +127,7 @@ def test_apply_a_plan(app: FakeApp, run: Run) -> None:
     assert done.stdout == (
         "  collections.t[public.t]/insert  1 applied, 1 already\n"
         "  b                               2 blocked\n\n"
-        "Apply: 1 applied, 1 already, 2 blocked · a new plan is empty\n"
+        "Apply: 1 applied, 1 already, 2 blocked · converged: nothing is left to do\n"
     )
     assert done.stderr == "trigger t wrote public.u\n"
     (called,) = app.called("apply")

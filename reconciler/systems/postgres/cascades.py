@@ -86,12 +86,18 @@ def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey) -> 
         same=on_keys("x", keys, "c", child.intent.key),
     )
     clash = session.value(
-        q("SELECT count(*) FROM ({new}) n JOIN {d} d ON {on}", new=new, d=child.intent.temp("d"), on=on_keys("n", keys, "d", keys))
+        q(
+            "SELECT count(*) FROM ({new}) n JOIN {d} d ON {on}",
+            new=new,
+            d=child.intent.temp("d"),
+            on=on_keys("n", keys, "d", keys),
+        )
     )
     if clash:
         raise ReconcilerError(
-            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} by {key.name} that {child.intent.address} changes",
+            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} that {child.intent.address} changes",
             where=parent.intent.place,
+            why=f"they go by {key.name} (ON DELETE CASCADE)",
             todo="make the two declarations agree: keep the parents, or re-point these rows",
         )
     names = join([ident(k) for k in keys])

@@ -93,9 +93,11 @@ class Trigger:
         return self.mode in "OA"
 
     def writes(self) -> tuple[str, ...]:
-        """Tables (`table column` for updates, `NEW.column` for the row itself) that the function's text appears to write: a hint for the reader, not a proof."""
+        """What the function's text appears to write: `table column` (updates), `table`, `NEW.column`; a hint, not a proof."""
         found: list[str] = []
-        for match in re.finditer(r"\bupdate\s+(?:only\s+)?([\w.\"]+)(?:\s+(?:as\s+)?\w+)?\s+set\s+\"?(\w+)", self.source, re.I):
+        for match in re.finditer(
+            r"\bupdate\s+(?:only\s+)?([\w.\"]+)(?:\s+(?:as\s+)?\w+)?\s+set\s+\"?(\w+)", self.source, re.I
+        ):
             found.append(f"{match[1]} {match[2]}")
         for match in re.finditer(r"\b(?:insert\s+into|delete\s+from)\s+(?:only\s+)?([\w.\"]+)", self.source, re.I):
             found.append(match[1])
@@ -225,10 +227,24 @@ JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamesp
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND {_USER}"""
 
-_EXACT = frozenset(
-    "bool int2 int4 int8 oid text varchar name char bytea date time timetz timestamp timestamptz uuid inet cidr macaddr macaddr8 bpchar".split()
-)
-_PORTABLE = _EXACT - {"oid"} | frozenset("float4 float8 numeric interval jsonb".split())
+_EXACT = {
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "oid",
+    "text",
+    "varchar",
+    "name",
+    "char",
+    "bytea",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+}
+_EXACT |= {"timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "bpchar"}
+_PORTABLE = (_EXACT - {"oid"}) | {"float4", "float8", "numeric", "interval", "jsonb"}
 
 
 def read_catalog(session: Session) -> Catalog:
@@ -245,7 +261,9 @@ def read_catalog(session: Session) -> Catalog:
         parents.setdefault(key.child, []).append(key)
         children.setdefault(key.parent, []).append(key)
     tables: dict[TableName, Table] = {}
-    for oid, schema, relname, kind, rows, row_security in sorted(session.rows(_TABLES), key=lambda row: (row[1], row[2])):
+    for oid, schema, relname, kind, rows, row_security in sorted(
+        session.rows(_TABLES), key=lambda row: (row[1], row[2])
+    ):
         name = TableName(schema, relname)
         indexes = tuple(_unique(row) for row in uniques.get(oid, ()))
         tables[name] = Table(

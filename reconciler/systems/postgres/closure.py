@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import networkx as nx
 
@@ -43,7 +44,11 @@ class _Side:
 
     def keys_into(self, table: TableName) -> list[ForeignKey]:
         """Foreign keys of a table that lead into the closure."""
-        return [k for k in self.catalog.tables[table].references if k.parent in self.component and self.relation_of(k.parent)]
+        return [
+            k
+            for k in self.catalog.tables[table].references
+            if k.parent in self.component and self.relation_of(k.parent)
+        ]
 
     def number(self, table: TableName) -> int:
         return list(self.tables).index(table)
@@ -60,7 +65,9 @@ class _Side:
             if key.parent not in inside or not self.cyclic(table):
                 columns = join([q("{}.{}", alias(table), ident(c)) for c in key.columns])
                 referenced = join([ident(c) for c in key.parent_columns])
-                parts.append(q("({}) IN (SELECT {} FROM {})", columns, referenced, ident(f"rc_reach_{self.number(key.parent)}")))
+                parts.append(
+                    q("({}) IN (SELECT {} FROM {})", columns, referenced, ident(f"rc_reach_{self.number(key.parent)}"))
+                )
         return q("({})", join(parts, " OR ")) if parts else raw("false")
 
     def condition(self, table: TableName) -> Composable:
@@ -108,14 +115,16 @@ def scopes(
     """A condition for each table of the closure that this side has, with the WITH clause it stands on."""
     graph: nx.DiGraph[TableName] = nx.DiGraph()
     graph.add_nodes_from(tables)
-    graph.add_edges_from((key.parent, name) for name in tables for key in catalog.tables[name].references if key.parent in tables)
+    graph.add_edges_from(
+        (key.parent, name) for name in tables for key in catalog.tables[name].references if key.parent in tables
+    )
     components = [tuple(sorted(members)) for members in nx.strongly_connected_components(graph)]
     side = _Side(catalog, roots, tables, relation_of, {name: members for members in components for name in members})
     result: dict[TableName, Scope] = {}
     for name in tables:
         if relation_of(name) is None:
             continue
-        above = {ancestor for ancestor in nx.ancestors(graph, name) if relation_of(ancestor) is not None}
+        above = {one for one in cast("set[TableName]", nx.ancestors(graph, name)) if relation_of(one) is not None}
         if side.cyclic(name):
             above.add(name)
         result[name] = Scope(where=side.condition(name), with_=_with(side, graph, above, name))
@@ -124,9 +133,12 @@ def scopes(
 
 def _with(side: _Side, graph: nx.DiGraph[TableName], above: set[TableName], name: TableName) -> Composable | None:
     parts: list[Composable] = []
-    condensed = nx.condensation(graph)
-    for node in nx.lexicographical_topological_sort(condensed, key=lambda n: min(condensed.nodes[n]["members"])):
-        members = sorted(condensed.nodes[node]["members"] & above)
+    heads = {name: members[0] for name, members in side.component.items()}
+    condensed: nx.DiGraph[TableName] = nx.DiGraph()
+    condensed.add_nodes_from(heads.values())
+    condensed.add_edges_from((heads[a], heads[b]) for a, b in graph.edges if heads[a] != heads[b])
+    for head in nx.lexicographical_topological_sort(condensed):
+        members = [member for member in side.component[head] if member in above]
         if members and side.cyclic(members[0]):
             parts.append(side.cycle(side.component[members[0]]))
         parts += [side.reach(table) for table in members if table != name or not side.cyclic(name)]

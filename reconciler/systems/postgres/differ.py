@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -66,10 +66,12 @@ class Found:
 def temporary_tables(intent: Intent) -> list[Composable]:
     """The statements that make an intent's temporary tables; they must run before the transaction is read only."""
     table = intent.target
-    keys = join([q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)])
+    keys = join(
+        [q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)]
+    )
     rows = join([ident(c.name) for c in table.columns.values() if not c.generated])
     where = relation(table.name)
-    made = [
+    made: list[Composable] = [
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, ''::\"char\" AS kind, null::bool[] AS m, null::text AS reason"
           " FROM {} WITH NO DATA", intent.temp("d"), keys, where),
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("s"), rows, where),
@@ -78,7 +80,9 @@ def temporary_tables(intent: Intent) -> list[Composable]:
         made.append(
             q("CREATE TEMP TABLE {} (n int8 GENERATED ALWAYS AS IDENTITY, line json) ON COMMIT DROP", intent.temp("l"))
         )
-        made.append(q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("f"), rows, where))
+        made.append(
+            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("f"), rows, where)
+        )
     else:
         made.append(
             q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS h FROM {} WITH NO DATA",
@@ -116,7 +120,9 @@ def settle_columns(intent: Intent, available: Sequence[str], types: dict[str, st
         c for c in own.values() if c not in found.written and c.default and not c.default_volatile and not c.identity
     )
     if absent:
-        found.notes.append(f"columns that {intent.source_name} lacks: {_names(c.name for c in absent)}; " + _fallbacks(absent))
+        found.notes.append(
+            f"columns that {intent.source_name} lacks: {_names(c.name for c in absent)}; " + _fallbacks(absent)
+        )
     unknown = [name for name in available if name not in table.columns]
     if unknown:
         found.notes.append(f"columns that {full_name(table.name)} lacks, left out: {_names(unknown)}")
@@ -144,7 +150,9 @@ def _names(names: Iterable[str], most: int = 8) -> str:
 
 def _column_error(intent: Intent, name: str, what: str, known: Iterable[str]) -> ReconcilerError:
     close = difflib.get_close_matches(name, list(known), 1)
-    return ReconcilerError(f"{intent.address}: {what}", where=intent.place, todo=f"did you mean {close[0]!r}?" if close else None)
+    return ReconcilerError(
+        f"{intent.address}: {what}", where=intent.place, todo=f"did you mean {close[0]!r}?" if close else None
+    )
 
 
 def diff(session: Session, found: Found, *, count_extra: bool) -> None:
@@ -162,8 +170,15 @@ def diff(session: Session, found: Found, *, count_extra: bool) -> None:
         raise explain(error, f"comparing {intent.label} with {intent.source_name}", session.name) from None
 
 
-def _side(intent_key: Sequence[str], from_: Composable, name: Composable, scope: Scope, hashed: Composable) -> Composable:
-    keys = join([q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent_key, key_names(len(intent_key)), strict=True)])
+def _side(
+    intent_key: Sequence[str], from_: Composable, name: Composable, scope: Scope, hashed: Composable
+) -> Composable:
+    keys = join(
+        [
+            q("{}.{} AS {}", name, ident(c), ident(k))
+            for c, k in zip(intent_key, key_names(len(intent_key)), strict=True)
+        ]
+    )
     where = q(" WHERE {}", scope.where) if scope.where else raw("")
     return q("{}SELECT {}, {} AS h FROM {} AS {}{}", scope.with_ or raw(""), keys, hashed, from_, name, where)
 
@@ -184,7 +199,9 @@ def is_here(session: Session, intent: Intent) -> bool:
 
 def _find_candidates(session: Session, found: Found) -> None:
     intent, keys = found.intent, found.keys
-    types = {n: c.type for n, c in intent.source.table.columns.items()} if isinstance(intent.source, TableSource) else {}
+    types = (
+        {n: c.type for n, c in intent.source.table.columns.items()} if isinstance(intent.source, TableSource) else {}
+    )
     name = alias(intent.target.name)
     compared = () if intent.on_changed is OnChanged.KEEP else found.compared
     target_hash = hash_sql(compared, types, intent.compare, name)
@@ -193,9 +210,13 @@ def _find_candidates(session: Session, found: Found) -> None:
     columns = compared
     if isinstance(intent.source, TableSource):
         of_source = intent.source.table.columns
-        columns = tuple(Column(**{**_fields(c), "type": of_source[c.name].type}) for c in compared)
+        columns = tuple(replace(c, type=of_source[c.name].type) for c in compared)
     source = _side(
-        intent.key, source_relation(intent), name, intent.source.scope, hash_sql(columns, source_types, intent.compare, name)
+        intent.key,
+        source_relation(intent),
+        name,
+        intent.source.scope,
+        hash_sql(columns, source_types, intent.compare, name),
     )
     if is_here(session, intent):
         source_rows = q("({})", source)
@@ -223,10 +244,6 @@ def _find_candidates(session: Session, found: Found) -> None:
         )
     )
     session.run(q("ANALYZE {}", intent.temp("d")))
-
-
-def _fields(column: Column) -> dict[str, object]:
-    return {name: getattr(column, name) for name in Column.__dataclass_fields__}
 
 
 def _check_keys(session: Session, found: Found) -> None:
@@ -329,7 +346,8 @@ def _fetch(found: Found, names: Sequence[str], arrays: Sequence[str]) -> Iterato
     assert isinstance(intent.source, TableSource)
     source = intent.source
     typed = [
-        q("{}::{}[]", lit(array), raw(source.table.columns[column].type)) for array, column in zip(arrays, intent.key, strict=True)
+        q("{}::{}[]", lit(array), raw(source.table.columns[column].type))
+        for array, column in zip(arrays, intent.key, strict=True)
     ]
     return source.session.copy_out(
         q("COPY (SELECT {columns} FROM unnest({arrays}) AS w ({keys}) JOIN {source} s ON {on}) TO STDOUT",
@@ -381,10 +399,12 @@ def _count_extra(session: Session, found: Found) -> None:
     """Rows of the target's scope that the source lacks; and the guard against a source that is empty by mistake."""
     intent = found.intent
     there = scope_count(session, intent)
-    if found.source_rows is None:
+    here = found.source_rows
+    if here is None:
         rows = _side(intent.key, source_relation(intent), alias(intent.target.name), intent.source.scope, raw("0"))
-        found.source_rows = session.value(q("SELECT count(*) FROM ({}) s", rows))
-    if there and not found.source_rows and (intent.root or intent.on_extra is OnExtra.DELETE):
+        here = int(session.value(q("SELECT count(*) FROM ({}) s", rows)))
+        found.source_rows = here
+    if there and not here and (intent.root or intent.on_extra is OnExtra.DELETE):
         raise ReconcilerError(
             f"{intent.address}: {intent.source_name} has no rows in scope, {full_name(intent.target.name)} has {there}",
             where=intent.place,
@@ -394,7 +414,7 @@ def _count_extra(session: Session, found: Found) -> None:
     if intent.on_extra is OnExtra.DELETE:
         found.extra = session.value(q("SELECT count(*) FROM {} WHERE kind = 'x'", intent.temp("d")))
     else:
-        found.extra = max(0, there - (found.source_rows - found.missing))
+        found.extra = max(0, there - (here - found.missing))
 
 
 def scope_count(session: Session, intent: Intent) -> int:

@@ -32,6 +32,10 @@ COPY_LINES: LiteralString = "COPY ({}) TO STDOUT (FORMAT csv, DELIMITER E'\\x02'
 """JSON escapes control characters, so these never occur in a line and nothing is quoted: the bytes are the line."""
 
 
+Pair = tuple[str, Composable, Composable | None]
+"""A column, its JSON, and the condition under which it stands in the image."""
+
+
 @dataclass
 class Emitted:
     steps: list[Planned] = field(default_factory=list[Planned])
@@ -56,7 +60,9 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
         columns = {c.name: _type(found, c) for c in (*_key_columns(found), *touched, *let_go, *decided)}
         update_notes = (f"columns: {summary}",) if summary else ()
         lines = _update_lines(found, nulled > 0)
-        steps.append(_step(session, found, Verb.UPDATE, columns, found.changed + nulled, lines, (*update_notes, *notes)))
+        steps.append(
+            _step(session, found, Verb.UPDATE, columns, found.changed + nulled, lines, (*update_notes, *notes))
+        )
     if found.extra:
         columns = {c.name: _type(found, c) for c in intent.target.columns.values() if not c.generated}
         steps.append(_step(session, found, Verb.DELETE, columns, found.extra, _delete_lines(found), ()))
@@ -64,7 +70,13 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
 
 
 def _step(
-    session: Session, found: Found, verb: Verb, columns: dict[str, str], count: int, query: Composable, notes: tuple[str, ...]
+    session: Session,
+    found: Found,
+    verb: Verb,
+    columns: dict[str, str],
+    count: int,
+    query: Composable,
+    notes: tuple[str, ...],
 ) -> Planned:
     intent = found.intent
     step = Step(
@@ -101,7 +113,9 @@ def _value(found: Found, name: str, expression: Composable) -> Composable:
     return json_text(hmac_sql(expression) if name in found.intent.sensitive else expression)
 
 
-def _line(found: Found, verb: Verb, key: Composable, before: Composable, after: Composable, reason: Composable) -> Composable:
+def _line(
+    found: Found, verb: Verb, key: Composable, before: Composable, after: Composable, reason: Composable
+) -> Composable:
     return q(
         "{} || {} || ',\"before\":' || {} || ',\"after\":' || {} || ',\"reason\":' || {} || '}}'",
         lit(change_prefix(f"{found.intent.label}/{verb.value}")),
@@ -118,7 +132,9 @@ def _keys(prefix: LiteralString, found: Found) -> list[Composable]:
 
 def _insert_lines(found: Found) -> Composable:
     pairs = [(c.name, _value(found, c.name, ident("s", c.name)), None) for c in found.written]
-    pairs += [(c.name, _value(found, c.name, q("{}::{}", raw(c.default or ""), raw(c.type))), None) for c in found.defaults]
+    pairs += [
+        (c.name, _value(found, c.name, q("{}::{}", raw(c.default or ""), raw(c.type))), None) for c in found.defaults
+    ]
     keys = _keys("d", found)
     line = _line(found, Verb.INSERT, json_key(keys), raw("'null'"), json_object(pairs), raw("'\"missing\"'"))
     return q(
@@ -139,8 +155,8 @@ def _update_lines(found: Found, nulled: bool) -> Composable:
     intent = found.intent
     keys = _keys("d", found)
     position = {c.name: raw(f"d.m[{n}]") for n, c in enumerate(found.compared, 1)}
-    before = [(c.name, _value(found, c.name, ident("t", c.name)), position[c.name]) for c in found.compared]
-    after = [(c.name, _value(found, c.name, ident("s", c.name)), position[c.name]) for c in found.compared]
+    before: list[Pair] = [(c.name, _value(found, c.name, ident("t", c.name)), position[c.name]) for c in found.compared]
+    after: list[Pair] = [(c.name, _value(found, c.name, ident("s", c.name)), position[c.name]) for c in found.compared]
     if intent.newer:
         before = [pair for pair in before if pair[0] != intent.newer]
         before.append((intent.newer, _value(found, intent.newer, ident("t", intent.newer)), None))
@@ -166,7 +182,9 @@ def _nulled_lines(found: Found) -> Composable:
     of = {key.name: key.set_columns for key in intent.target.references if key.on_delete == "n"}
     names = sorted({column for columns in of.values() for column in columns})
     when = {c: q("d.reason IN ({})", join([lit(k) for k, columns in of.items() if c in columns])) for c in names}
-    before = [(c, _value(found, c, ident("t", c)), when[c]) for c in names]
+    before: list[tuple[str, Composable, Composable | None]] = [
+        (c, _value(found, c, ident("t", c)), when[c]) for c in names
+    ]
     after: list[tuple[str, Composable, Composable | None]] = [(c, raw("'null'"), when[c]) for c in names]
     line = _line(found, Verb.UPDATE, json_key(keys), json_object(before), json_object(after),
                  raw("to_json('set null by ' || d.reason)::text"))  # fmt: skip
@@ -175,7 +193,9 @@ def _nulled_lines(found: Found) -> Composable:
 
 
 def _let_go(session: Session, found: Found) -> list[Column]:
-    names = {row[0] for row in session.rows(q("SELECT DISTINCT reason FROM {} WHERE kind = 'n'", found.intent.temp("d")))}
+    names = {
+        row[0] for row in session.rows(q("SELECT DISTINCT reason FROM {} WHERE kind = 'n'", found.intent.temp("d")))
+    }
     columns = {c for key in found.intent.target.references if key.name in names for c in key.set_columns}
     return [found.intent.target.columns[name] for name in sorted(columns)]
 
@@ -184,7 +204,11 @@ def _delete_lines(found: Found) -> Composable:
     intent = found.intent
     keys = _keys("d", found)
     image = json_object(
-        [(c.name, _value(found, c.name, ident("t", c.name)), None) for c in intent.target.columns.values() if not c.generated]
+        [
+            (c.name, _value(found, c.name, ident("t", c.name)), None)
+            for c in intent.target.columns.values()
+            if not c.generated
+        ]
     )
     reason = raw("to_json(coalesce(d.reason, 'extra'))::text")
     line = _line(found, Verb.DELETE, json_key(keys), image, raw("'null'"), reason)
@@ -235,7 +259,9 @@ def emit_sequences(session: Session, founds: Sequence[Found]) -> list[tuple[Plan
         if (last if called else last - 1) >= top:
             continue
         step_id = f"{found.intent.address}[{sequence}]/setval"
-        step = Step(step_id, found.intent.connection, sequence, Verb.SETVAL, key=("sequence",), columns={"last_value": "bigint"})
+        step = Step(
+            step_id, found.intent.connection, sequence, Verb.SETVAL, key=("sequence",), columns={"last_value": "bigint"}
+        )
         before = {"last_value": str(last) if called else None}
         change = Change(step_id, (sequence,), before, {"last_value": str(top)}, "behind the inserted ids")
         result.append((planned(step, [change]), f"{found.intent.label}/insert"))

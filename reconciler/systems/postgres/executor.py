@@ -90,10 +90,19 @@ def retriable(error: BaseException) -> bool:
     """Whether trying the whole run again may help: nothing of it was kept, and it starts by looking."""
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
         return True
-    return isinstance(error, psycopg.OperationalError) and error.diag.sqlstate in (None, "57P01", "57P02", "57P03", "08006", "08003")
+    return isinstance(error, psycopg.OperationalError) and error.diag.sqlstate in (
+        None,
+        "57P01",
+        "57P02",
+        "57P03",
+        "08006",
+        "08003",
+    )
 
 
-def _write_all(session: Session, plan: Plan, steps: Sequence[Step], staged: dict[str, Staged], outcome: Outcome) -> None:
+def _write_all(
+    session: Session, plan: Plan, steps: Sequence[Step], staged: dict[str, Staged], outcome: Outcome
+) -> None:
     quiet = _quiet([item for item in staged.values() if item.step.triggers == "off"])
     for table, name, _ in quiet:
         session.run(q("ALTER TABLE {} DISABLE TRIGGER {}", relation(table), ident(name)))
@@ -173,7 +182,10 @@ def _update(session: Session, item: Staged) -> int:
     total = 0
     for (mask,) in session.rows(q("SELECT DISTINCT ma FROM {} p WHERE {} ORDER BY 1", item.temp, item.open_only)):
         chosen = [n for n, bit in enumerate(mask, 1) if bit == "1"]
-        sets = [q("{} = {}", ident(item.columns[n - 1].name), _real(item, item.columns[n - 1].name, f"a{n}")) for n in chosen]
+        sets = [
+            q("{} = {}", ident(item.columns[n - 1].name), _real(item, item.columns[n - 1].name, f"a{n}"))
+            for n in chosen
+        ]
         total += session.run(
             q("UPDATE {t} t SET {sets} FROM {p} p WHERE {on} AND p.ma = {mask} AND {open}", t=relation(item.table.name), sets=join(sets),
               p=item.temp, on=item.on_key("p", "t"), mask=lit(mask), open=item.open_only)
@@ -204,7 +216,9 @@ def _refuse_unlisted(session: Session, work: Sequence[Staged], everyone: Sequenc
                   fk=on_keys("c", key.columns, "t", key.parent_columns), p=item.temp, on=item.on_key("p", "t"), open=item.open_only,
                   listed=join(listed, "") if listed else raw(""), n=lit(NAMED))
             )  # fmt: skip
-            details += [f"{full_name(key.child)} ({row[0]}) would change by {key.name} (ON DELETE {key.action})" for row in rows]
+            details += [
+                f"{full_name(key.child)} ({row[0]}) would change by {key.name} (ON DELETE {key.action})" for row in rows
+            ]
     if details:
         raise Drift("rows that the plan does not list would go or change with its deletes", details=tuple(details))
 
@@ -214,7 +228,9 @@ def _raise_sequence(session: Session, plan: Plan, step: Step, outcome: Outcome) 
         assert change.after is not None
         sequence = TableName.parse(change.key[0])
         name, target = relation(sequence), int(str(change.after["last_value"]))
-        increment = session.value("SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass", (change.key[0],))
+        increment = session.value(
+            "SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass", (change.key[0],)
+        )
         # Rewriting the increment as it is locks the sequence against nextval until the end of the transaction.
         session.run(q("ALTER SEQUENCE {} INCREMENT BY {}", name, lit(increment)))
         done = session.rows(
@@ -235,7 +251,8 @@ def _violated(session: Session, error: psycopg.IntegrityError, staged: Sequence[
         case psycopg.errors.ForeignKeyViolation():
             return Drift(
                 f"a parent that the plan counts on is gone, or a child that it does not know has come ({name} on {table})",
-                details=tuple(_missing_parents(session, name, staged)) or (() if hidden else (error.diag.message_detail or "",)),
+                details=tuple(_missing_parents(session, name, staged))
+                or (() if hidden else (error.diag.message_detail or "",)),
             )
         case psycopg.errors.UniqueViolation():
             detail = () if hidden else (error.diag.message_detail or "",)
@@ -268,7 +285,8 @@ def _missing_parents(session: Session, constraint: str, staged: Sequence[Staged]
                   coming=join(coming, "") if coming else raw(""), n=lit(NAMED))
             )  # fmt: skip
             details += [
-                f"{full_name(key.parent)} ({', '.join(key.parent_columns)}) = ({row[0]}): planned as there, found no such row" for row in rows
+                f"{full_name(key.parent)} ({', '.join(key.parent_columns)}) = ({row[0]}): planned as there, found no such row"
+                for row in rows
             ]
     return sorted(details)
 
@@ -283,7 +301,11 @@ def _places(item: Staged, key: ForeignKey) -> list[str] | None:
 
 def _settle(session: Session, staged: Sequence[Staged], outcome: Outcome) -> None:
     """Where a trigger has rewritten a listed row, put the listed columns back once; then say what still differs."""
-    written = [item for item in staged if item.step.verb in (Verb.INSERT, Verb.UPDATE) and item.step.triggers != "off" or item.todo]
+    written = [
+        item
+        for item in staged
+        if (item.step.verb in (Verb.INSERT, Verb.UPDATE) and item.step.triggers != "off") or item.todo
+    ]
     rewritten = [item for item in written if item.step.verb is not Verb.DELETE and _off(session, item)]
     for item in rewritten:
         count = _rewrite(session, item)
@@ -313,7 +335,11 @@ def _rewrite(session: Session, item: Staged) -> int:
             continue
         value = _real(item, column.name, f"{letter}{n}")
         name = ident(column.name)
-        sets.append(q("{} = CASE WHEN {} THEN {} ELSE t.{} END", name, item.given("ma", n), value, name) if mask else q("{} = {}", name, value))
+        sets.append(
+            q("{} = CASE WHEN {} THEN {} ELSE t.{} END", name, item.given("ma", n), value, name)
+            if mask
+            else q("{} = {}", name, value)
+        )
     if not sets:
         return 0
     return session.run(

@@ -36,5 +36,13 @@ def _lines(session: Session, found: Found) -> Iterator[bytes]:
     image = json_object([(c.name, json_text(q("{}.{}", here, ident(c.name))), None) for c in found.written])
     where = q(" WHERE {}", scope.where) if scope.where else raw("")
     order = order_by_key([q("{}.{}", here, ident(c)) for c in intent.key])
-    query = q("{}SELECT {} FROM {} AS {}{} ORDER BY {}", scope.with_ or raw(""), image, source_relation(intent), here, where, order)
+    query = q(
+        "{}SELECT {} FROM {} AS {}{} ORDER BY {}",
+        scope.with_ or raw(""),
+        image,
+        source_relation(intent),
+        here,
+        where,
+        order,
+    )
     yield from on.copy_out(q(COPY_LINES, query))

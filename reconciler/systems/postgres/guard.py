@@ -120,7 +120,13 @@ def _name(session: Session, item: Staged, drift: Composable, after: Composable, 
 
 
 def _drift_line(
-    step: Step, columns: Sequence[object], key: list[str], there: bool, wrong: list[bool], planned: list[str | None], actual: list[str | None]
+    step: Step,
+    columns: Sequence[object],
+    key: list[str],
+    there: bool,
+    wrong: list[bool],
+    planned: list[str | None],
+    actual: list[str | None],
 ) -> str:
     head = f"{step.target} ({', '.join(key)})"
     if not there:

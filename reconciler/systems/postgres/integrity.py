@@ -136,7 +136,9 @@ def _null_out(session: Session, found: Found, key: ForeignKey, by_table: ByTable
     )  # fmt: skip
     if count:
         _forget_unchanged(session, found, policy)
-        found.notes.append(f"{count} rows get {', '.join(policy)} = NULL: no {full_name(key.parent)} for them ({key.name})")
+        found.notes.append(
+            f"{count} rows get {', '.join(policy)} = NULL: no {full_name(key.parent)} for them ({key.name})"
+        )
 
 
 def _forget_unchanged(session: Session, found: Found, nulled: Sequence[str]) -> None:
@@ -183,7 +185,9 @@ def future_rows(found: Found, columns: Sequence[Column]) -> Composable:
         fresh = q("s.{}", name) if column.name in written else q("{}::{}", blank, raw(column.type))
         new.append(q("{} AS {}", fresh, name))
         n = position.get(column.name)
-        kept.append(q("CASE WHEN d.m[{n}] THEN s.{c} ELSE t.{c} END AS {c}", n=lit(n), c=name) if n else q("t.{}", name))
+        kept.append(
+            q("CASE WHEN d.m[{n}] THEN s.{c} ELSE t.{c} END AS {c}", n=lit(n), c=name) if n else q("t.{}", name)
+        )
     same = on_keys("d", found.keys, "s", intent.key)
     inserts = q("SELECT {}, true AS fresh, {} FROM {} d JOIN {} s ON {} WHERE d.kind = 'm'", keys, join(new), intent.temp("d"),
                 intent.temp("s"), same)  # fmt: skip
@@ -201,7 +205,7 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
     for found in founds:
         intent = found.intent
         for unique in intent.target.uniques:
-            if unique.columns and set(unique.columns) == set(intent.key) or not _may_collide(found, unique):
+            if (unique.columns and set(unique.columns) == set(intent.key)) or not _may_collide(found, unique):
                 continue
             count, example, inside, swapped = _collisions(session, found, unique)
             shown = "" if unique.uses & intent.sensitive else f", e.g. {example}"
@@ -247,7 +251,8 @@ def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, st
     present = q("SELECT {k}, {v} FROM {r} AS {t} {p}", v=values, r=relation(table.name), t=table_alias, p=predicate,
                 k=join([q("{} AS {}", ident(table.name.name, c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]))  # fmt: skip
     same = join(
-        [q("(f.{0} IS NOT DISTINCT FROM p.{0})" if unique.nulls_equal else "f.{0} = p.{0}", ident(n)) for n in names], " AND "
+        [q("(f.{0} IS NOT DISTINCT FROM p.{0})" if unique.nulls_equal else "f.{0} = p.{0}", ident(n)) for n in names],
+        " AND ",
     )
     uses = [n for n, c in enumerate(found.compared, 1) if c.name in unique.uses]
     moved = join([q("d.m[{}]", lit(n)) for n in uses] or [raw("false")], " OR ")

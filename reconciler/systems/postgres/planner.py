@@ -22,7 +22,9 @@ from reconciler.systems.postgres.session import Session, join, lit, q, raw
 CREATES_A_BATCH = 200
 
 
-def prepare(session: Session, catalog: Catalog, intents: Sequence[Intent], pads: tuple[bytes, bytes] | None) -> list[Intent]:
+def prepare(
+    session: Session, catalog: Catalog, intents: Sequence[Intent], pads: tuple[bytes, bytes] | None
+) -> list[Intent]:
     """Make every temporary table that observing may need; the bystanders that deletes may reach come back."""
     number = max((intent.number for intent in intents), default=0)
     extra: list[Intent] = []
@@ -39,7 +41,12 @@ def prepare(session: Session, catalog: Catalog, intents: Sequence[Intent], pads:
 
 
 def observe(
-    session: Session, catalog: Catalog, intents: Sequence[Intent], bystanders: Sequence[Intent], *, count_extra: bool = False
+    session: Session,
+    catalog: Catalog,
+    intents: Sequence[Intent],
+    bystanders: Sequence[Intent],
+    *,
+    count_extra: bool = False,
 ) -> list[Found]:
     """Read both sides of every intent and find what differs, what is impossible and what goes along."""
     founds = [settle_columns(intent, *_available(session, intent)) for intent in intents]
@@ -67,7 +74,11 @@ def _refuse_holes(found: Found) -> None:
         return
     supplied = {c.name for c in (*found.written, *found.defaults)}
     columns = found.intent.target.columns.values()
-    holes = [c.name for c in columns if c.not_null and c.name not in supplied and not (c.default or c.identity or c.generated)]
+    holes = [
+        c.name
+        for c in columns
+        if c.not_null and c.name not in supplied and not (c.default or c.identity or c.generated)
+    ]
     if holes:
         raise ReconcilerError(
             f"{found.intent.address}: {found.missing} new rows of {full_name(found.intent.target.name)} would lack {', '.join(holes)}",
@@ -129,7 +140,9 @@ def steps_of(session: Session, founds: Sequence[Found]) -> Emitted:
     for item, after in emit_sequences(session, founds):
         out.steps.append(item)
         out.must.append((after, item.step.id))
-        out.hazards.append(Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1))
+        out.hazards.append(
+            Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1)
+        )
     _edges(founds, of_table, freed, out)
     _risks(founds, of_table, out)
     check_limits(session, founds)
@@ -162,7 +175,11 @@ def _edges(
             pointing = [step for step in updates if set(key.columns) & set(step.columns)]
             must(of_table.get((key.parent, Verb.INSERT), []), inserts + pointing)
             must(deletes + pointing, of_table.get((key.parent, Verb.DELETE), []))
-            moved = [s for s in of_table.get((key.parent, Verb.UPDATE), []) if set(key.parent_columns) & (set(s.columns) - set(s.key))]
+            moved = [
+                s
+                for s in of_table.get((key.parent, Verb.UPDATE), [])
+                if set(key.parent_columns) & (set(s.columns) - set(s.key))
+            ]
             must(moved, inserts + pointing)
 
 
@@ -173,7 +190,9 @@ def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], li
         table = next(found.intent.target for found in founds if found.intent.target.name == name)
         count = sum(step.count for step in steps)
         if verb is Verb.DELETE:
-            out.hazards.append(Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count))
+            out.hazards.append(
+                Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count)
+            )
             for key in table.referenced_by:
                 if not key.indexed:
                     text = f"{full_name(key.child)} has no index on {', '.join(key.columns)} ({key.name}): each delete reads it whole"
@@ -182,7 +201,14 @@ def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], li
             continue
         for trigger in table.triggers:
             if trigger.fires and events[verb] in trigger.events:
-                out.hazards.append(Hazard("trigger", steps[0].address, _trigger_text(name, trigger.name, verb, trigger.writes(), written), count))
+                out.hazards.append(
+                    Hazard(
+                        "trigger",
+                        steps[0].address,
+                        _trigger_text(name, trigger.name, verb, trigger.writes(), written),
+                        count,
+                    )
+                )
     for found in founds:
         hidden = found.intent.sensitive & {c.name for c in found.written}
         if hidden and (found.changed or found.extra):
@@ -222,7 +248,11 @@ def check_limits(session: Session, founds: Sequence[Found]) -> None:
         )
         along = sum(
             session.value(
-                q("SELECT count(*) FROM {} WHERE kind = 'x' AND starts_with(reason, {})", found.intent.temp("d"), lit(f"cascade of {address} "))
+                q(
+                    "SELECT count(*) FROM {} WHERE kind = 'x' AND starts_with(reason, {})",
+                    found.intent.temp("d"),
+                    lit(f"cascade of {address} "),
+                )
             )
             for found in founds
             if found.extra

@@ -144,7 +144,9 @@ def key_names(count: int) -> tuple[str, ...]:
     return tuple(f"k{n}" for n in range(1, count + 1))
 
 
-def on_keys(left: LiteralString, left_names: Sequence[str], right: LiteralString, right_names: Sequence[str]) -> Composable:
+def on_keys(
+    left: LiteralString, left_names: Sequence[str], right: LiteralString, right_names: Sequence[str]
+) -> Composable:
     """Equality of keys between two aliases."""
     pairs = zip(left_names, right_names, strict=True)
     return join([q("{} = {}", ident(left, a), ident(right, b)) for a, b in pairs], " AND ")

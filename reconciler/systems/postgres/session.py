@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Query
 from psycopg.rows import tuple_row
 
 from reconciler.plan.errors import ReconcilerError
 
 Row = tuple[Any, ...]
 Composable = sql.Composable
+Statement = LiteralString | sql.Composable
 
 SETTINGS: LiteralString = (
     "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres';"
@@ -59,6 +59,10 @@ def raw(text: str) -> sql.SQL:
     return sql.SQL(cast("LiteralString", text))
 
 
+def _sent(query: Statement) -> LiteralString | sql.Composed:
+    return sql.Composed([query]) if isinstance(query, sql.Composable) else query
+
+
 @dataclass
 class Session:
     """An open connection, named as the spec names it. One transaction at a time, begun by `reading` or `writing`."""
@@ -66,33 +70,33 @@ class Session:
     name: str
     connection: psycopg.Connection[Row]
 
-    def rows(self, query: Query, params: Sequence[object] | None = None) -> list[Row]:
+    def rows(self, query: Statement, params: Sequence[object] | None = None) -> list[Row]:
         with self.connection.cursor() as cursor:
-            cursor.execute(query, params)
+            cursor.execute(_sent(query), params)
             return cursor.fetchall() if cursor.description else []
 
-    def one(self, query: Query, params: Sequence[object] | None = None) -> Row:
+    def one(self, query: Statement, params: Sequence[object] | None = None) -> Row:
         return self.rows(query, params)[0]
 
-    def value(self, query: Query, params: Sequence[object] | None = None) -> Any:
+    def value(self, query: Statement, params: Sequence[object] | None = None) -> Any:
         return self.one(query, params)[0]
 
-    def run(self, query: Query, params: Sequence[object] | None = None) -> int:
+    def run(self, query: Statement, params: Sequence[object] | None = None) -> int:
         """Execute and tell how many rows the server says it touched."""
         with self.connection.cursor() as cursor:
-            cursor.execute(query, params)
+            cursor.execute(_sent(query), params)
             return cursor.rowcount
 
     def copy_out(self, query: Composable) -> Iterator[bytes]:
         """The raw blocks of a COPY … TO STDOUT."""
-        with self.connection.cursor() as cursor, cursor.copy(query) as copy:
+        with self.connection.cursor() as cursor, cursor.copy(_sent(query)) as copy:
             for block in copy:
                 yield bytes(block)
 
     def copy_in(self, query: Composable, blocks: Iterator[bytes]) -> int:
         """Feed a COPY … FROM STDIN, gathering small blocks into fresh ones; the server's count comes back."""
         with self.connection.cursor() as cursor:
-            with cursor.copy(query) as copy:
+            with cursor.copy(_sent(query)) as copy:
                 buffer = bytearray()
                 for block in blocks:
                     buffer += block
@@ -112,7 +116,7 @@ class Session:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> Generator[None]:
         """One REPEATABLE READ snapshot; after `forbid_writes` nothing but temporary tables can be written in it."""
         with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ"):
             yield
@@ -122,7 +126,7 @@ class Session:
         self.run("SET TRANSACTION READ ONLY")
 
     @contextlib.contextmanager
-    def writing(self, application_name: str, *, lock_timeout: str, statement_timeout: str) -> Iterator[None]:
+    def writing(self, application_name: str, *, lock_timeout: str, statement_timeout: str) -> Generator[None]:
         """A transaction that writes, attributed and never waiting longer than asked for."""
         with self._transaction("BEGIN ISOLATION LEVEL READ COMMITTED"):
             for setting, text in (
@@ -134,7 +138,7 @@ class Session:
             yield
 
     @contextlib.contextmanager
-    def _transaction(self, begin: LiteralString) -> Iterator[None]:
+    def _transaction(self, begin: LiteralString) -> Generator[None]:
         try:
             self.run(sql.SQL(begin))
             self.run(sql.SQL(SETTINGS))
@@ -157,7 +161,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def connect(name: str, dsn: str, *, timeout: int = 15) -> Iterator[Session]:
+def connect(name: str, dsn: str, *, timeout: int = 15) -> Generator[Session]:
     """Open a connection under its name in the spec and close it at the end."""
     try:
         connection = psycopg.connect(
@@ -195,7 +199,9 @@ _REASONS = (
 
 
 def _connection_reason(message: str) -> str:
-    return next((reason for pattern, reason in _REASONS if re.search(pattern, message)), "the server closed the connection")
+    return next(
+        (reason for pattern, reason in _REASONS if re.search(pattern, message)), "the server closed the connection"
+    )
 
 
 def _sqlstate(result: psycopg.pq.abc.PGresult) -> str:
@@ -224,7 +230,10 @@ def explain(error: psycopg.Error, doing: str, connection: str, *, values: bool =
         case psycopg.errors.ReadOnlySqlTransaction():
             why, todo = f"planning cannot write: {message}", "take the function that writes out of the spec's SQL"
         case psycopg.OperationalError() if diag.sqlstate is None:
-            why, todo = "the connection was lost", "run the same command again; nothing of the open transaction was kept"
+            why, todo = (
+                "the connection was lost",
+                "run the same command again; nothing of the open transaction was kept",
+            )
         case _:
             why, todo = scrub(message), None
     return ReconcilerError(f"{doing} failed on {connection}", why=why, todo=todo, details=details)

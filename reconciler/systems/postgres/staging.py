@@ -52,10 +52,10 @@ class Staged:
             return q("({} IS NOT DISTINCT FROM {})", live, staged)
         return q("(({})::text IS NOT DISTINCT FROM ({})::text)", live, staged)
 
-    def given(self, mask: LiteralString, number: int) -> Composable:
+    def given(self, mask: str, number: int) -> Composable:
         return q("substr({}, {}, 1) = '1'", ident("p", mask), raw(str(number)))
 
-    def holds(self, prefix: LiteralString, mask: LiteralString | None) -> Composable:
+    def holds(self, prefix: str, mask: str | None) -> Composable:
         """Whether the live row (alias t) has the staged values; with a mask, those that are given."""
         tests: list[Composable] = []
         for number, column in enumerate(self.columns, 1):
@@ -72,7 +72,9 @@ class Staged:
         return raw("true") if self.all_todo else raw("p.st = 't'")
 
 
-def stage(session: Session, catalog: Catalog, plan: Plan, step: Step, number: int, advance: Callable[[int], None]) -> Staged:
+def stage(
+    session: Session, catalog: Catalog, plan: Plan, step: Step, number: int, advance: Callable[[int], None]
+) -> Staged:
     """Make a step's temporary table and fill it."""
     table = catalog.find(TableName.parse(step.target))
     if table is None:
@@ -91,7 +93,8 @@ def stage(session: Session, catalog: Catalog, plan: Plan, step: Step, number: in
         parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
         masks = ""
     selected = [
-        q("null::text AS {}" if name in step.sensitive else "{1} AS {0}", ident(temp_name), ident(name)) for name, temp_name in parts
+        q("null::text AS {}" if name in step.sensitive else "{1} AS {0}", ident(temp_name), ident(name))
+        for name, temp_name in parts
     ]
     session.run(
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}{} FROM {} WITH NO DATA", temp, join(selected), raw(masks),
