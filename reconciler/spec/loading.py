@@ -41,10 +41,8 @@ class Spec:
 
     def locate(self, *path: str | int, offset: int = 0) -> Location | None:
         """The place of a value, or of a character of a text; of what is not there the nearest place around it."""
-        if offset and (node := at(self._root, path)) is not None:
-            place = place_in(node, offset)
-        else:
-            place = place_of(self._root, path)
+        node = at(self._root, path) if offset else None
+        place = place_of(self._root, path) if node is None else place_in(node, offset)
         return place.location() if place else None
 
     def resources(self) -> dict[str, Collection]:

@@ -227,7 +227,7 @@ JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamesp
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND {_USER}"""
 
-_EXACT = {
+_SAME_TEXT = {
     "bool",
     "int2",
     "int4",
@@ -243,7 +243,7 @@ _EXACT = {
     "timetz",
     "timestamp",
 }
-_EXACT |= {"timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "bpchar"}
+_EXACT = _SAME_TEXT | {"timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "bpchar"}
 _PORTABLE = (_EXACT - {"oid"}) | {"float4", "float8", "numeric", "interval", "jsonb"}
 
 

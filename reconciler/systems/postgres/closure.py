@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import networkx as nx
 
@@ -124,11 +123,21 @@ def scopes(
     for name in tables:
         if relation_of(name) is None:
             continue
-        above = {one for one in cast("set[TableName]", nx.ancestors(graph, name)) if relation_of(one) is not None}
+        above = {one for one in _ancestors(graph, name) if relation_of(one) is not None}
         if side.cyclic(name):
             above.add(name)
         result[name] = Scope(where=side.condition(name), with_=_with(side, graph, above, name))
     return result
+
+
+def _ancestors(graph: nx.DiGraph[TableName], name: TableName) -> set[TableName]:
+    seen: set[TableName] = set()
+    queue = [name]
+    while queue:
+        parents = set(graph.predecessors(queue.pop())) - seen
+        seen |= parents
+        queue += parents
+    return seen - {name}
 
 
 def _with(side: _Side, graph: nx.DiGraph[TableName], above: set[TableName], name: TableName) -> Composable | None:
