@@ -144,7 +144,7 @@ def _defer(result: Observed) -> None:
             if not isinstance(source, TableSource):
                 continue
             writer = changing.get((source.session.name, source.table.name))
-            if writer and writer != found.intent.address and (found.missing or found.changed or found.extra):
+            if writer and writer != found.intent.address:
                 reason = f"its source {full_name(source.table.name)} is changed by {writer}; plan again after apply"
                 result.deferred.append(Deferred(found.intent.address, reason))
                 founds.remove(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import count
 
 from reconciler.kinds.collections import compile_collection
 from reconciler.kinds.world import World
@@ -40,12 +41,14 @@ def digest_pads(spec: Spec, environ: Mapping[str, str]) -> tuple[bytes, bytes] |
 def rereading(world: World) -> Secrets:
     """What the executor calls for a step with sensitive columns: beside each digest it puts the value it stands for."""
 
+    first = count(10_000, 1_000)  # each step's temporary tables have numbers of their own
+
     def put(session: Session, catalog: Catalog, item: Staged) -> None:
         if item.step.verb is Verb.DELETE or not item.todo:
             return
         address = item.step.address
         collection = world.spec.resources()[address]
-        made, _ = compile_collection(world, address, collection, 10_000)
+        made, _ = compile_collection(world, address, collection, next(first))
         intent = next(it for it in made if full_name(it.target.name) == item.step.target)
         session.run(join(temporary_tables(intent), "; "))
         if isinstance(intent.source, LinesSource):

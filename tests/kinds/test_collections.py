@@ -165,7 +165,7 @@ def test_keys_of_any_type(bench: Bench) -> None:
         (E'\t\n"''', 0, '-infinity', '\x5c', '00000000-0000-0000-0000-000000000001', '{"\"\\,{}"}', 'z')
     """)
     bench.production.sql(
-        "INSERT INTO t SELECT 'a\\N', 1.5, 'infinity', '\\x00', '00000000-0000-0000-0000-000000000001', '{a,\"b c\",NULL}', 'was'"
+        "INSERT INTO t SELECT 'a\\N', 1.50, 'infinity', '\\x00', '00000000-0000-0000-0000-000000000001', '{a,\"b c\",NULL}', 'was'"
     )
     bench.law(WHOLE, same=("t",))
 
@@ -206,8 +206,8 @@ def test_any_name(bench: Bench, names: tuple[str, str, str]) -> None:
     bench.production.sql(
         f"""INSERT INTO "My Schema".{table} VALUES (1, 'was', 1), (9, 'extra', 1); INSERT INTO child VALUES (3, 9)"""
     )
-    where = json.dumps(f"{key} > 0")
-    name = json.dumps(f'production."My Schema".{table}')
+    where = json.dumps(f"{key} > 0", ensure_ascii=False)
+    name = json.dumps(f'production."My Schema".{table}', ensure_ascii=False)
     plan = bench.law(
         f"""
         parent: {{ table: {name}, source: backup, where: {where}, on_extra: delete, max_delete: 9 }}

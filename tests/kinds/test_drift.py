@@ -253,8 +253,8 @@ def test_killed_at_any_instant_the_plan_can_be_applied_again(bench: Bench) -> No
         CREATE TABLE p (id serial PRIMARY KEY, v text);
         CREATE TABLE c (id int PRIMARY KEY, p int NOT NULL REFERENCES p ON DELETE CASCADE);
     """)
-    bench.backup.sql("INSERT INTO p (v) SELECT repeat('x', 50) FROM generate_series(1, 20000); INSERT INTO c SELECT n, n FROM generate_series(1, 20000) n")
-    bench.production.sql("INSERT INTO p SELECT n, 'was' FROM generate_series(15001, 21000) n; INSERT INTO c SELECT n, n FROM generate_series(20001, 20500) n")
+    bench.backup.sql("INSERT INTO p (v) SELECT repeat('x', 50) FROM generate_series(1, 5000); INSERT INTO c SELECT n, n FROM generate_series(1, 5000) n")
+    bench.production.sql("INSERT INTO p SELECT n, 'was' FROM generate_series(3001, 5200) n; INSERT INTO c SELECT n, n FROM generate_series(5001, 5100) n")
     plan = bench.plan("""
         p: { table: production.p, source: backup, on_extra: delete, max_delete: 2000 }
         c: { table: production.c, source: backup }

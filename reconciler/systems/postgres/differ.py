@@ -345,13 +345,13 @@ def _fetch(found: Found, names: Sequence[str], arrays: Sequence[str]) -> Iterato
     intent = found.intent
     assert isinstance(intent.source, TableSource)
     source = intent.source
-    typed = [
-        q("{}::{}[]", lit(array), raw(source.table.columns[column].type))
-        for array, column in zip(arrays, intent.key, strict=True)
-    ]
+    # As text and cast one by one: an array of arrays would be unnested to its innermost elements.
+    texts = join([q("{}::text[]", lit(array)) for array in arrays])
+    keys = zip(found.keys, intent.key, strict=True)
+    typed = join([q("u.{0}::{1} AS {0}", ident(k), raw(source.table.columns[column].type)) for k, column in keys])
     return source.session.copy_out(
-        q("COPY (SELECT {columns} FROM unnest({arrays}) AS w ({keys}) JOIN {source} s ON {on}) TO STDOUT",
-          columns=columns_of("s", names), arrays=join(typed), keys=join([ident(k) for k in found.keys]),
+        q("COPY (SELECT {columns} FROM (SELECT {typed} FROM unnest({texts}) AS u ({names})) w JOIN {source} s ON {on}) TO STDOUT",
+          columns=columns_of("s", names), typed=typed, texts=texts, names=join([ident(k) for k in found.keys]),
           source=relation(source.table.name), on=on_keys("w", found.keys, "s", intent.key))
     )  # fmt: skip
 

@@ -179,6 +179,7 @@ def _real(item: Staged, name: str, staged: str) -> Composable:
 
 def _update(session: Session, item: Staged) -> int:
     """One statement for each set of columns that changes, so that no other column is touched."""
+    _park(session, item)
     total = 0
     for (mask,) in session.rows(q("SELECT DISTINCT ma FROM {} p WHERE {} ORDER BY 1", item.temp, item.open_only)):
         chosen = [n for n, bit in enumerate(mask, 1) if bit == "1"]
@@ -191,6 +192,27 @@ def _update(session: Session, item: Staged) -> int:
               p=item.temp, on=item.on_key("p", "t"), mask=lit(mask), open=item.open_only)
         )  # fmt: skip
     return total
+
+
+def _park(session: Session, item: Staged) -> None:
+    """Where updated rows hand each other a unique value, it is let go of first; one UPDATE would trip over itself."""
+    names = [column.name for column in item.columns]
+    for unique in item.table.uniques:
+        if unique.deferrable or not unique.columns or not set(unique.columns) <= set(names):
+            continue
+        places = [names.index(name) + 1 for name in unique.columns]
+        handed = join([q("one.{} = other.{}", ident(f"a{n}"), ident(f"b{n}")) for n in places], " AND ")
+        apart = join([q("one.{0} IS DISTINCT FROM other.{0}", ident(temp)) for _, temp in item.key], " OR ")
+        if not session.value(q("SELECT EXISTS (SELECT FROM {0} one JOIN {0} other ON {1} AND ({2}))", item.temp, handed, apart)):
+            continue
+        for n in places:
+            column = item.columns[n - 1]
+            if not column.not_null:
+                session.run(
+                    q("UPDATE {t} t SET {c} = NULL FROM {p} p WHERE {on} AND {given} AND {open}", t=relation(item.table.name),
+                      c=ident(column.name), p=item.temp, on=item.on_key("p", "t"), given=item.given("ma", n), open=item.open_only)
+                )  # fmt: skip
+                break
 
 
 def _delete(item: Staged) -> Composable:

@@ -207,13 +207,16 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
         for unique in intent.target.uniques:
             if (unique.columns and set(unique.columns) == set(intent.key)) or not _may_collide(found, unique):
                 continue
-            count, example, inside, swapped = _collisions(session, found, unique)
+            count, example, inside, swapped, moved = _collisions(session, found, unique)
             shown = "" if unique.uses & intent.sensitive else f", e.g. {example}"
             what = f"{intent.label}: {{}} rows, constraint {unique.name} ({', '.join(unique.expressions)}): {{}}{shown}"
             if count:
                 problems.append(what.format(count, f"another row of {full_name(intent.target.name)} holds the value"))
             if inside:
                 problems.append(what.format(inside, f"the value stands more than once in {intent.source_name}"))
+            nullable = any(not intent.target.columns[c].not_null for c in unique.columns)
+            if moved and not (unique.deferrable or nullable):
+                problems.append(what.format(moved, "the values change places among updated rows, which only a deferrable constraint allows"))
             if swapped and not unique.deferrable:
                 freed.add(intent.target.name)
             where = where or (intent.place if count or inside else None)
@@ -233,14 +236,14 @@ def _may_collide(found: Found, unique: Unique) -> bool:
     return bool(found.missing) or bool(found.changed and unique.uses & changed)
 
 
-def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, str | None, int, int]:
-    """(rows whose value another row keeps, an example, values twice among our own rows, values that one update hands another)."""
+def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, str | None, int, int, int]:
+    """(rows whose value another row keeps, an example, values twice among our own, values that are freed, of these to an update)."""
     intent = found.intent
     table = intent.target
     columns = [c for c in table.columns.values() if c.name in unique.uses and not c.generated]
     if len(columns) < len(unique.uses):  # an index over a generated column: its value is not ours to foresee
         found.notes.append(f"{unique.name} is over a generated column: not checked before apply")
-        return 0, None, 0, 0
+        return 0, None, 0, 0, 0
     values = join([q("({}) AS {}", raw(e), ident(f"u{n}"))
                    for n, e in enumerate(unique.expressions)])  # fmt: skip
     predicate = q("WHERE {}", raw(unique.predicate)) if unique.predicate else raw("")
@@ -260,9 +263,10 @@ def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, st
                 on_keys("d", found.keys, "p", found.keys), moved)  # fmt: skip
     fresh_or_moved = q("(f.fresh OR EXISTS (SELECT FROM {} d WHERE {} AND ({})))", intent.temp("d"),
                        on_keys("d", found.keys, "f", found.keys), moved)  # fmt: skip
-    taken, example, swapped = session.one(
-        q("SELECT count(*) FILTER (WHERE NOT leaving), min(v) FILTER (WHERE NOT leaving), count(*) FILTER (WHERE leaving)"
-          " FROM (SELECT {leaving} AS leaving, concat_ws(', ', {v}) AS v FROM ({future}) f JOIN ({present}) p ON {same}"
+    taken, example, swapped, moved_on = session.one(
+        q("SELECT count(*) FILTER (WHERE NOT leaving), min(v) FILTER (WHERE NOT leaving), count(*) FILTER (WHERE leaving),"
+            " count(*) FILTER (WHERE leaving AND NOT fresh)"
+          " FROM (SELECT {leaving} AS leaving, f.fresh, concat_ws(', ', {v}) AS v FROM ({future}) f JOIN ({present}) p ON {same}"
           " WHERE NOT ({own}) AND {mine}) c",
           leaving=leaving, v=join([ident("f", n) for n in names]), future=future, present=present, same=same,
           own=on_keys("f", found.keys, "p", found.keys), mine=fresh_or_moved)
@@ -272,4 +276,4 @@ def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, st
         q("SELECT coalesce(sum(n), 0)::int8, min(v) FROM (SELECT count(*) AS n, min(concat_ws(', ', {v})) AS v FROM ({f}) f"
           " WHERE {nulls} GROUP BY {v} HAVING count(*) > 1) g", v=join([ident(n) for n in names]), f=future, nulls=nulls)
     )  # fmt: skip
-    return taken, example or also, inside, swapped
+    return taken, example or also, inside, swapped, moved_on
