@@ -1,0 +1,5 @@
+"""What each kind promises, tried on real databases."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.kinds.bench")

@@ -110,6 +110,62 @@ def test_values_come_back_exactly(bench: Bench, compare: str) -> None:
     bench.law(spec, same=tuple(tables))
 
 
+PAIRS = {
+    "float8": ("NULL", "0", "'NaN'", "'Infinity'", "'-Infinity'", "1"),
+    "float4": ("NULL", "0", "'NaN'", "'Infinity'", "1"),
+    "numeric": ("NULL", "0", "'NaN'", "'Infinity'", "'-Infinity'", "1", "-1"),
+    "float8[]": ("NULL", "'{}'", "'{NULL}'", "'{0}'", "'{NULL,NULL}'", "'{0,0}'"),
+    "numeric[]": ("NULL", "'{}'", "'{NULL}'", "'{NaN}'", "'{Infinity}'", "'{0}'"),
+    "text": ("NULL", "''", "' '", "'NULL'", "'null'"),
+    "text[]": ("NULL", "'{}'", "'{NULL}'", "'{\"\"}'", "'{\"NULL\"}'", "'[0:0]={NULL}'", "'{{NULL}}'"),
+    "jsonb": ("NULL", "'null'", "'{}'", "'[]'", "'[null]'", "'0'", "'false'", "'\"\"'"),
+    "json": ("NULL", "'null'", "'{}'", "'[]'", "'{ }'"),
+    "boolean": ("NULL", "true", "false"),
+    "int": ("NULL", "0", "1", "-1"),
+    "bigint": ("NULL", "0", "1", "-1", "4294967296", "-4294967296"),
+    "interval": ("NULL", "'0'", "'1 day'", "'1 mon'", "'1 second'"),
+    "timestamptz": ("NULL", "'2000-01-01Z'", "'infinity'", "'-infinity'"),
+    "date": ("NULL", "'2000-01-01'", "'infinity'", "'-infinity'"),
+    "time": ("NULL", "'00:00'", "'24:00'"),
+    "bytea": ("NULL", "''", r"'\x00'", r"'\x0000'"),
+    "int4range": ("NULL", "'empty'", "'(,)'", "'[0,1)'"),
+    "numrange": ("NULL", "'empty'", "'[0,NaN)'", "'[0,Infinity)'", "'[0,)'"),
+    "pair": ("NULL", "ROW(NULL, NULL)", "ROW(0, NULL)", "ROW(NULL, '')", "ROW(0, '')"),
+    "fpair": ("NULL", "ROW(NULL, NULL)", "ROW(0, NULL)", "ROW(NULL, 'NaN')", "ROW(0, 'Infinity')"),
+    "varbit": ("NULL", "B''", "B'0'", "B'00'"),
+    "inet": ("NULL", "'0.0.0.0'", "'0.0.0.0/0'", "'::'"),
+    "uuid": ("NULL", "'00000000-0000-0000-0000-000000000000'"),
+    "point": ("NULL", "'(0,0)'", "'(NaN,0)'"),
+    "tsvector": ("NULL", "''", "'a'", "'a:1'"),
+    "money": ("NULL", "'0'", "'1'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compare", ["value", "exact"])
+@pytest.mark.parametrize("place", ["another", "the same"])
+def test_no_difference_is_overlooked(bench: Bench, compare: str, place: str) -> None:
+    """Each value of a type against each other one, NULL among them."""
+    bench.both(TYPES + "CREATE TYPE fpair AS (x float8, y numeric)")
+    spec, tables = "", dict[str, str]()
+    for number, (name, values) in enumerate(PAIRS.items()):
+        table = f"t{number}"
+        pairs = [(one, other) for one in values for other in values if one != other]
+        for database, of, side in (
+            (bench.backup, table, 0),
+            (bench.production, table, 1),
+            (bench.production, f"s{number}", 0),
+        ):
+            rows = ", ".join(f"({n}, {pair[side]})" for n, pair in enumerate(pairs))
+            database.sql(f"CREATE TABLE {of} (id int PRIMARY KEY, v {name}); INSERT INTO {of} VALUES {rows}")
+        source = "backup" if place == "another" else f"production.s{number}"
+        spec += f"{table}: {{ table: production.{table}, source: {source}, compare: {compare} }}\n"
+        tables[table] = name
+    assert bench.apply(bench.plan(spec)).code is Exit.DONE
+    here, there = bench.production.dump(*tables), bench.backup.dump(*tables)
+    overlooked = {tables[table]: list(zip(here[table], there[table], strict=True)) for table in tables if here[table] != there[table]}
+    assert {name: [pair for pair in pairs if pair[0] != pair[1]] for name, pairs in overlooked.items()} == {}
+
+
 def _has(bench: Bench, type_: str) -> bool:
     if type_ == "citext":
         if not bench.backup.sql("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'"):
@@ -547,6 +603,21 @@ def test_a_unique_value_that_an_updated_row_frees(bench: Bench) -> None:
     bench.backup.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     bench.production.sql("INSERT INTO t VALUES (2, 'a')")
     bench.law(WHOLE, same=("t",))
+
+
+@pytest.mark.parametrize("order", ["up", "down"])
+def test_unique_values_that_move_along_a_chain(bench: Bench, order: str) -> None:
+    """Row after row takes the value of the next one; none may be refused because the next has not moved yet."""
+    bench.both("CREATE TABLE t (id int PRIMARY KEY, name int UNIQUE)")
+    step = 1 if order == "up" else -1
+    bench.backup.sql(f"INSERT INTO t SELECT n, n + {step} FROM generate_series(1, 9) n")
+    bench.production.sql("INSERT INTO t SELECT n, n FROM generate_series(1, 9) n")
+    before = bench.production.dump()
+    plan = bench.plan(WHOLE)
+    assert bench.apply(plan).code is Exit.DONE
+    assert bench.production.dump() == bench.backup.dump()
+    assert bench.apply(bench.undo(plan)).code is Exit.DONE
+    assert bench.production.dump() == before
 
 
 def test_unique_values_that_change_places(bench: Bench) -> None:

@@ -29,7 +29,7 @@ SETTINGS: LiteralString = (
     " SET LOCAL standard_conforming_strings = on; SET LOCAL row_security = off; SET LOCAL lc_monetary = 'C';"
     " SELECT set_config('search_path', (SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ' ORDER BY quote_ident(n.nspname))"
     " FROM pg_namespace n WHERE n.nspname = 'public' OR n.oid IN (SELECT extnamespace FROM pg_extension)), true);"
-    " SET LOCAL work_mem = '64MB'; SET LOCAL jit = off;"
+    " SET LOCAL work_mem = '128MB'; SET LOCAL jit = off;"
 )
 """Text forms of values and the meaning of names must not depend on who connects; rows hidden by a policy must be an error."""
 
