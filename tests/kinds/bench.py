@@ -74,7 +74,9 @@ class Bench:
         after = self.production.dump()
         if same:
             wanted = self.backup.dump(*same)
-            assert {name: (rows, wanted[name]) for name, rows in self.production.dump(*same).items() if rows != wanted[name]} == {}
+            assert {
+                name: (rows, wanted[name]) for name, rows in self.production.dump(*same).items() if rows != wanted[name]
+            } == {}
         again = self.apply(plan)
         assert (sum(s.applied for s in again.steps), sum(s.already for s in again.steps)) == (
             0,

@@ -66,7 +66,11 @@ def test_drift_is_named_and_nothing_is_kept(bench: Bench, plan: Plan, happened: 
 def test_every_drifted_thing_is_named(bench: Bench, plan: Plan) -> None:
     bench.production.sql("INSERT INTO t VALUES (1, 'x', 'x'); UPDATE t SET v = 'now', w = 'now' WHERE id > 1")
     error = drifted(bench, plan)
-    assert [next(key for key in ("(1)", "(2)", "(3)") if key in line) for line in sorted(error.details)] == ["(1)", "(2)", "(3)"]
+    assert [next(key for key in ("(1)", "(2)", "(3)") if key in line) for line in sorted(error.details)] == [
+        "(1)",
+        "(2)",
+        "(3)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,8 +257,12 @@ def test_killed_at_any_instant_the_plan_can_be_applied_again(bench: Bench) -> No
         CREATE TABLE p (id serial PRIMARY KEY, v text);
         CREATE TABLE c (id int PRIMARY KEY, p int NOT NULL REFERENCES p ON DELETE CASCADE);
     """)
-    bench.backup.sql("INSERT INTO p (v) SELECT repeat('x', 50) FROM generate_series(1, 5000); INSERT INTO c SELECT n, n FROM generate_series(1, 5000) n")
-    bench.production.sql("INSERT INTO p SELECT n, 'was' FROM generate_series(3001, 5200) n; INSERT INTO c SELECT n, n FROM generate_series(5001, 5100) n")
+    bench.backup.sql(
+        "INSERT INTO p (v) SELECT repeat('x', 50) FROM generate_series(1, 5000); INSERT INTO c SELECT n, n FROM generate_series(1, 5000) n"
+    )
+    bench.production.sql(
+        "INSERT INTO p SELECT n, 'was' FROM generate_series(3001, 5200) n; INSERT INTO c SELECT n, n FROM generate_series(5001, 5100) n"
+    )
     plan = bench.plan("""
         p: { table: production.p, source: backup, on_extra: delete, max_delete: 2000 }
         c: { table: production.c, source: backup }
@@ -320,7 +328,10 @@ def role(bench: Bench, database: Database, grants: str) -> Generator[str]:
         bench.production.sql(f"DROP ROLE {name}")
 
 
-READING = "REVOKE ALL ON DATABASE {database} FROM PUBLIC; GRANT CONNECT, TEMP ON DATABASE {database} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+READING = """
+REVOKE ALL ON DATABASE {database} FROM PUBLIC; GRANT CONNECT, TEMP ON DATABASE {database} TO {role};
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}
+"""
 
 
 @pytest.mark.each_postgres
@@ -334,7 +345,7 @@ def test_a_role_that_only_reads_can_plan(bench: Bench) -> None:
         bench.environ |= {"PRODUCTION_URL": target, "BACKUP_URL": source}
         plan = bench.plan(SPEC)
         assert plan.path.read_bytes() == expected
-        with pytest.raises(ReconcilerError, match="failed|denied"):
+        with pytest.raises(ReconcilerError, match=r"failed|denied"):
             bench.apply(plan)
 
 

@@ -24,8 +24,12 @@ class Type:
     """It has PostgreSQL's own equality (json, xml, point have none)."""
     exact: bool
     """Equal values have the same text form (numeric 1.0 and 1.00 do not)."""
-    portable: bool
-    """Its hash is the same on every server (an enum's is not)."""
+    hashed_by: str
+    """How a value goes into a row's hash: '' as it is, by the named function, or 'text'.
+
+    PostgreSQL's own hashes fold 64 bits into 32, and take NaN for infinity, `[0:0]={x}` for `{x}` and `{}` for `[]`; an enum's differs by
+    server. What is hashed must tell all these apart, or a difference would be overlooked.
+    """
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,9 @@ class Table:
     """column -> the sequence behind it, quoted as SQL wants it."""
 
     def unique_on(self, columns: Iterable[str]) -> bool:
-        """Whether some unique index without a predicate covers exactly these columns or fewer."""
+        """Whether an immediate unique index without a predicate covers exactly these columns."""
         wanted = set(columns)
-        return any(u.columns and set(u.columns) <= wanted and not u.predicate for u in self.uniques)
+        return any(set(u.columns) == wanted and not u.predicate and not u.deferrable for u in self.uniques)
 
 
 @dataclass(frozen=True)
@@ -227,24 +231,19 @@ JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamesp
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND {_USER}"""
 
-_SAME_TEXT = {
-    "bool",
-    "int2",
-    "int4",
-    "int8",
-    "oid",
-    "text",
-    "varchar",
-    "name",
-    "char",
-    "bytea",
-    "date",
-    "time",
-    "timetz",
-    "timestamp",
+_AS_IT_IS = frozenset("bool int2 int4 text varchar name char bytea date uuid inet cidr macaddr macaddr8 bpchar".split())  # noqa: SIM905
+_BY_FUNCTION = {
+    "int8": "int8send",
+    "float4": "float4send",
+    "float8": "float8send",
+    "numeric": "numeric_send",
+    "time": "time_send",
+    "timetz": "timetz_send",
+    "timestamp": "timestamp_send",
+    "timestamptz": "timestamptz_send",
+    "interval": "interval_send",
 }
-_EXACT = _SAME_TEXT | {"timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "bpchar"}
-_PORTABLE = (_EXACT - {"oid"}) | {"float4", "float8", "numeric", "interval", "jsonb"}
+_EXACT = _AS_IT_IS | {"oid", "int8", "time", "timetz", "timestamp", "timestamptz"}
 
 
 def read_catalog(session: Session) -> Catalog:
@@ -294,7 +293,7 @@ def _column(row: Row, types: Mapping[int, Type]) -> Column:
     _, name, type_, not_null, generated, identity, default, type_oid, collation, deterministic, volatile = row
     traits = types[type_oid]
     if not deterministic:
-        traits = Type(traits.equal, exact=False, portable=False)
+        traits = Type(traits.equal, exact=False, hashed_by="text")
     return Column(
         name=name,
         type=type_,
@@ -319,19 +318,20 @@ def _types(rows: list[Row]) -> dict[int, Type]:
                 case "d":
                     known[oid] = judge(base)
                 case "e":
-                    known[oid] = Type(equal=True, exact=True, portable=False)
+                    known[oid] = Type(equal=True, exact=True, hashed_by="text")
                 case "r" | "m":
                     inner = judge(subtype)
-                    known[oid] = Type(inner.equal, exact=False, portable=inner.portable)
+                    known[oid] = Type(inner.equal, exact=False, hashed_by="text")
                 case "c":
                     parts = [judge(part) for part in attributes]
-                    known[oid] = Type(all(part.equal for part in parts), exact=False, portable=False)
+                    known[oid] = Type(all(part.equal for part in parts), exact=False, hashed_by="text")
                 case _ if element and category == "A":
                     inner = judge(element)
-                    known[oid] = Type(inner.equal, exact=False, portable=inner.portable)
+                    known[oid] = Type(inner.equal, exact=False, hashed_by="text")
                 case _:
                     equal = opclass or (builtin and name in {"varchar", "cidr"})
-                    known[oid] = Type(equal, exact=builtin and name in _EXACT, portable=builtin and name in _PORTABLE)
+                    how = "" if name in _AS_IT_IS else _BY_FUNCTION.get(name, "text")
+                    known[oid] = Type(equal, exact=builtin and name in _EXACT, hashed_by=how if builtin else "text")
         return known[oid]
 
     return {oid: judge(oid) for oid in by_oid}

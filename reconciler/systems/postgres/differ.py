@@ -206,7 +206,7 @@ def _find_candidates(session: Session, found: Found) -> None:
     )
     name = alias(intent.target.name)
     compared = () if intent.on_changed is OnChanged.KEEP else found.compared
-    target_hash = hash_sql(compared, types, intent.compare, name)
+    target_hash = hash_sql(compared, types, name)
     target = _side(intent.key, relation(intent.target.name), name, intent.scope, target_hash)
     source_types = {c.name: c.type for c in found.compared}
     columns = compared
@@ -218,7 +218,7 @@ def _find_candidates(session: Session, found: Found) -> None:
         source_relation(intent),
         name,
         intent.source.scope,
-        hash_sql(columns, source_types, intent.compare, name),
+        hash_sql(columns, source_types, name),
     )
     if is_here(session, intent):
         source_rows = q("({})", source)
@@ -267,8 +267,8 @@ def _identical(
     all_source_types = {**source_types, **{c.name: c.type for c in key}}
 
     def both(what: LiteralString) -> tuple[Row, Row]:
-        hashed = hash_sql([*key, *compared], types, intent.compare, name) if "h)" in what else raw("0")
-        source_hash = hash_sql([*source_key, *columns], all_source_types, intent.compare, name) if "h)" in what else raw("0")
+        hashed = hash_sql([*key, *compared], types, name) if "h)" in what else raw("0")
+        source_hash = hash_sql([*source_key, *columns], all_source_types, name) if "h)" in what else raw("0")
         sides = (
             (session, _side(intent.key, relation(intent.target.name), name, intent.scope, hashed)),
             (_other(intent), _side(intent.key, source_relation(intent), name, intent.source.scope, source_hash)),

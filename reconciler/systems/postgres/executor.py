@@ -66,12 +66,19 @@ def execute(
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
             rows = [step for step in steps if step.verb is not Verb.SETVAL]
             staged = {step.id: stage(session, catalog, plan, step, n, advance) for n, step in enumerate(rows)}
-            judge(session, list(staged.values()))
+            _judge_first(session, list(staged.values()))
             for item in staged.values():
                 if item.step.sensitive:
                     secrets(session, catalog, item)
             session.run("SAVEPOINT rc_before_writes")
-            _write_all(session, plan, steps, staged, outcome)
+            try:
+                _write_all(session, plan, steps, staged, outcome)
+            except psycopg.errors.UniqueViolation:
+                session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
+                _lock_out_others(session, list(staged.values()))
+                judge(session, [item for item in staged.values() if item.taken_as_new])
+                outcome = Outcome()
+                _write_all(session, plan, steps, staged, outcome, looked=True)
             if any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
                 _settle(session, list(staged.values()), outcome)
                 outcome.notes += _writes_elsewhere(session, list(staged.values()))
@@ -100,9 +107,31 @@ def retriable(error: BaseException) -> bool:
     )
 
 
+def _judge_first(session: Session, staged: Sequence[Staged]) -> None:
+    """Look at what cannot show itself by failing; where that drifts, at everything, so that everything is named."""
+    try:
+        judge(session, [item for item in staged if not item.taken_as_new])
+    except Drift:
+        judge(session, staged)
+        raise
+
+
+def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
+    """From here on, a row that stands where one is to be inserted was made by a trigger of this very transaction."""
+    for name in sorted({item.table.name for item in staged if item.step.verb is Verb.INSERT}):
+        session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
+
+
 def _write_all(
-    session: Session, plan: Plan, steps: Sequence[Step], staged: dict[str, Staged], outcome: Outcome
+    session: Session,
+    plan: Plan,
+    steps: Sequence[Step],
+    staged: dict[str, Staged],
+    outcome: Outcome,
+    *,
+    looked: bool = False,
 ) -> None:
+    blind = not looked and any(item.taken_as_new for item in staged.values())
     quiet = _quiet([item for item in staged.values() if item.step.triggers == "off"])
     for table, name, _ in quiet:
         session.run(q("ALTER TABLE {} DISABLE TRIGGER {}", relation(table), ident(name)))
@@ -113,12 +142,18 @@ def _write_all(
             if members[0].verb is Verb.SETVAL:
                 _raise_sequence(session, plan, members[0], outcome)
             else:
-                _write_node(session, [staged[step.id] for step in members], list(staged.values()), outcome)
+                _write_node(
+                    session, [staged[step.id] for step in members], list(staged.values()), outcome, looked=looked
+                )
         except psycopg.IntegrityError as error:
+            if blind and isinstance(error, psycopg.errors.UniqueViolation):
+                raise
             raise _violated(session, error, list(staged.values())) from None
     try:
         session.run("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.IntegrityError as error:
+        if blind and isinstance(error, psycopg.errors.UniqueViolation):
+            raise
         raise _violated(session, error, list(staged.values())) from None
     for table, name, mode in quiet:
         how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
@@ -131,7 +166,9 @@ def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
     return sorted(found)
 
 
-def _write_node(session: Session, members: Sequence[Staged], everyone: Sequence[Staged], outcome: Outcome) -> None:
+def _write_node(
+    session: Session, members: Sequence[Staged], everyone: Sequence[Staged], outcome: Outcome, *, looked: bool
+) -> None:
     for item in members:
         outcome.already[item.step.id] = item.already
         outcome.applied[item.step.id] = item.todo
@@ -144,18 +181,18 @@ def _write_node(session: Session, members: Sequence[Staged], everyone: Sequence[
         return
     if work[0].step.verb is Verb.DELETE:
         _refuse_unlisted(session, work, everyone)
-    statements = [_insert(item) if item.step.verb is Verb.INSERT else _delete(item) for item in work]
+    statements = [_insert(item, looked=looked) if item.step.verb is Verb.INSERT else _delete(item) for item in work]
     if len(statements) == 1:
-        _expect(work[0], session.run(statements[0]))
+        _expect(work[0], session.run(statements[0]), or_fewer=looked)
         return
     parts = [q("{} AS ({} RETURNING 1)", ident(f"w{n}"), statement) for n, statement in enumerate(statements)]
     counts = [q("(SELECT count(*) FROM {})", ident(f"w{n}")) for n in range(len(statements))]
     for item, count in zip(work, session.one(q("WITH {} SELECT {}", join(parts), join(counts))), strict=True):
-        _expect(item, count)
+        _expect(item, count, or_fewer=looked)
 
 
-def _expect(item: Staged, count: int) -> None:
-    if count != item.todo:
+def _expect(item: Staged, count: int, *, or_fewer: bool = False) -> None:
+    if count != item.todo and not (or_fewer and item.step.verb is Verb.INSERT):
         raise ReconcilerError(
             f"{item.step.id}: the database did {count} of {item.todo} changes; nothing was kept",
             why="a BEFORE trigger or a rule on the table swallows rows",
@@ -163,11 +200,14 @@ def _expect(item: Staged, count: int) -> None:
         )
 
 
-def _insert(item: Staged) -> Composable:
+def _insert(item: Staged, *, looked: bool) -> Composable:
+    """After looking, under lock, a row in the way is a trigger's: it is left to be settled to what the plan says."""
     names = join([ident(column.name) for column in item.columns])
     values = join([_real(item, column.name, f"c{n}") for n, column in enumerate(item.columns, 1)])
-    return q("INSERT INTO {t} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {p} p WHERE {open}", t=relation(item.table.name),
-             names=names, values=values, p=item.temp, open=item.open_only)  # fmt: skip
+    skip = item.table.unique_on(item.step.key) and looked
+    conflict = q(" ON CONFLICT ({}) DO NOTHING", join([ident(c) for c in item.step.key])) if skip else raw("")
+    return q("INSERT INTO {t} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {p} p WHERE {open}{conflict}",
+             t=relation(item.table.name), names=names, values=values, p=item.temp, open=item.open_only, conflict=conflict)  # fmt: skip
 
 
 def _real(item: Staged, name: str, staged: str) -> Composable:
@@ -203,7 +243,9 @@ def _park(session: Session, item: Staged) -> None:
         places = [names.index(name) + 1 for name in unique.columns]
         handed = join([q("one.{} = other.{}", ident(f"a{n}"), ident(f"b{n}")) for n in places], " AND ")
         apart = join([q("one.{0} IS DISTINCT FROM other.{0}", ident(temp)) for _, temp in item.key], " OR ")
-        if not session.value(q("SELECT EXISTS (SELECT FROM {0} one JOIN {0} other ON {1} AND ({2}))", item.temp, handed, apart)):
+        if not session.value(
+            q("SELECT EXISTS (SELECT FROM {0} one JOIN {0} other ON {1} AND ({2}))", item.temp, handed, apart)
+        ):
             continue
         for n in places:
             column = item.columns[n - 1]

@@ -39,6 +39,8 @@ def judge(session: Session, staged: Sequence[Staged]) -> None:
     details: list[str] = []
     count = 0
     for item in staged:
+        if item.step.verb is Verb.INSERT:
+            session.run(q("ANALYZE {}", item.temp))
         drifted, named = _judge(session, item)
         count += drifted
         details += named[: max(0, NAMED - len(details))]

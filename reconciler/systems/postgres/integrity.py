@@ -216,7 +216,11 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
                 problems.append(what.format(inside, f"the value stands more than once in {intent.source_name}"))
             nullable = any(not intent.target.columns[c].not_null for c in unique.columns)
             if moved and not (unique.deferrable or nullable):
-                problems.append(what.format(moved, "the values change places among updated rows, which only a deferrable constraint allows"))
+                problems.append(
+                    what.format(
+                        moved, "the values change places among updated rows, which only a deferrable constraint allows"
+                    )
+                )
             if swapped and not unique.deferrable:
                 freed.add(intent.target.name)
             where = where or (intent.place if count or inside else None)

@@ -168,21 +168,20 @@ def differ_sql(column: Column, compare: Compare, left: Composable, right: Compos
     return q("({} IS DISTINCT FROM {})", text(left), text(right))
 
 
-def hash_sql(columns: Sequence[Column], other: Mapping[str, str], compare: Compare, prefix: Composable) -> Composable:
-    """A row's hash, equal on both sides where its columns are equal.
+def hash_sql(columns: Sequence[Column], other: Mapping[str, str], prefix: Composable) -> Composable:
+    """A row's hash, equal on both sides where the text forms of its columns are.
 
-    It may say "differs" too often (a type whose hash is a server's own goes as text), never too rarely: what it names is compared for real.
+    It may say "differs" too often (1.0 and 1.00), never by design too rarely: what it names is compared for real.
     """
     if not columns:
         return raw("0::int8")
-    parts = [
-        q("{}.{}", prefix, ident(column.name))
-        if column.traits.portable
-        and other.get(column.name, column.type) == column.type
-        and (compare is Compare.VALUE or column.traits.exact)
-        else text(q("{}.{}", prefix, ident(column.name)))
-        for column in columns
-    ]
+    parts: list[Composable] = []
+    for column in columns:
+        value = q("{}.{}", prefix, ident(column.name))
+        how = column.traits.hashed_by if other.get(column.name, column.type) == column.type else "text"
+        parts.append(value if not how else text(value) if how == "text" else q("{}({})", raw(how), value))
+        if not column.not_null:
+            parts.append(q("({} IS NULL)", value))  # NULL hashes to 0, which other values may do too
     return q("hash_record_extended(ROW({}), 0)", join(parts))
 
 

@@ -8,12 +8,13 @@ Invariant: types come from the catalog and must be the plan's; a plan whose colu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import LiteralString
 
 from reconciler.plan.errors import Drift
-from reconciler.plan.file import Plan
+from reconciler.plan.file import Plan, dumps
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, Column, Table
@@ -36,6 +37,11 @@ class Staged:
     """The step's columns in sorted order; for an update without the key's."""
     todo: int = 0
     already: int = 0
+
+    @property
+    def taken_as_new(self) -> bool:
+        """An insert whose key a unique index guards need not look before it writes: a row that is there makes it fail, and then we look."""
+        return self.step.verb is Verb.INSERT and not self.step.sensitive and self.table.unique_on(self.step.key)
 
     @property
     def all_todo(self) -> bool:
@@ -105,7 +111,8 @@ def stage(
     copied = session.copy_in(
         q("COPY {} ({}) FROM STDIN", temp, join([ident(n) for n in listed])), _blocks(plan, step, names, advance)
     )
-    session.run(q("ANALYZE {}", temp))
+    if step.verb is not Verb.INSERT:
+        session.run(q("ANALYZE {}", temp))
     return Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
 
 
@@ -129,31 +136,48 @@ def _field(value: str | None) -> str:
 
 
 def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], None]) -> Iterator[bytes]:
-    to_row = _update_row if step.verb is Verb.UPDATE else _image_row("before" if step.verb is Verb.DELETE else "after")
-    block: list[str] = []
+    to_row = (
+        _update_row
+        if step.verb is Verb.UPDATE
+        else _image_row("before" if step.verb is Verb.DELETE else "after", names)
+    )
+    block: list[bytes] = []
     for line in plan.lines(step):
-        block.append(to_row(json.loads(line), names))
+        block.append(to_row(line, names))
         if len(block) >= LINES_A_BLOCK:
-            yield "".join(block).encode()
+            yield b"".join(block)
             advance(len(block))
             block.clear()
     if block:
-        yield "".join(block).encode()
+        yield b"".join(block)
         advance(len(block))
 
 
-def _image_row(side: str) -> Callable[[dict[str, dict[str, str | None]], list[str]], str]:
-    def row(change: dict[str, dict[str, str | None]], names: list[str]) -> str:
-        image = change[side]
-        return "\t".join([_field(image[name]) for name in names]) + "\n"
+def _image_row(side: str, columns: list[str]) -> Callable[[bytes, list[str]], bytes]:
+    """A row of COPY from a line of the plan, mostly without parsing it.
+
+    What stands between a JSON string's quotes is a COPY field as it is: their escapes are the same, but for `\\u`, which is parsed.
+    """
+    value = rb':(?:null|"([^"\\]*(?:\\.[^"\\]*)*)")'
+    members = [re.escape(dumps(name).encode()) + value for name in columns]
+    image = re.compile(rb',"%s":\{%s\}' % (side.encode(), b",".join(members)))
+
+    def row(line: bytes, names: list[str]) -> bytes:
+        # Outside of strings no other place of the line can look like this: within them quotes are escaped.
+        match = image.search(line) if b"\\u" not in line else None
+        if match is None:
+            parsed = json.loads(line)[side]
+            return ("\t".join([_field(parsed[name]) for name in names]) + "\n").encode()
+        return b"\t".join([b"\\N" if field is None else field for field in match.groups()]) + b"\n"
 
     return row
 
 
-def _update_row(change: dict[str, dict[str, str | None]], names: list[str]) -> str:
+def _update_row(line: bytes, names: list[str]) -> bytes:
+    change = json.loads(line)
     before, after = change["before"], change["after"]
     fields = [_field(part) for part in change["key"]]
     fields += [_field(before.get(name)) for name in names]
     fields += [_field(after.get(name)) for name in names]
     fields += ["".join("1" if name in image else "0" for name in names) for image in (before, after)]
-    return "\t".join(fields) + "\n"
+    return ("\t".join(fields) + "\n").encode()
