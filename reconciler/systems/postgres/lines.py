@@ -25,7 +25,7 @@ def load_lines(session: Session, intent: Intent, source: LinesSource) -> tuple[s
         session.copy_in(q("COPY {} (line) FROM STDIN", table), _escaped(source.lines()))
     except psycopg.Error as error:
         session.run("ROLLBACK TO SAVEPOINT rc_lines")
-        where = re.search(r"line (\d+)", error.diag.context or "")
+        where = re.search(r"COPY \w+, line (\d+)", error.diag.context or "")
         raise ReconcilerError(
             f"{intent.address}: {source.place}{f', row {where[1]}' if where else ''} is not JSON", where=intent.place,
             why=scrub(error.diag.message_primary or ""),
@@ -97,7 +97,7 @@ def _load_csv(session: Session, intent: Intent, source: LinesSource) -> tuple[st
         session.copy_in(q("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER true)", intent.temp("f"), names), source.lines())
     except psycopg.Error as error:
         session.run("ROLLBACK TO SAVEPOINT rc_lines")
-        where = re.search(r"line (\d+)(?:, column (\w+))?", error.diag.context or "")
+        where = re.search(r"COPY \w+, line (\d+)(?:, column (\w+))?", error.diag.context or "")
         place = f", line {where[1]}" + (f", column {where[2]}" if where[2] else "") if where else ""
         raise ReconcilerError(
             f"{intent.address}: {source.place}{place} does not fit {intent.target.name}", where=intent.place,
