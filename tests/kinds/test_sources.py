@@ -21,7 +21,7 @@ collections:
 """
 _TABLE = "CREATE TABLE t (id int PRIMARY KEY, n numeric, tags text[], j json, b jsonb, at timestamptz, g int GENERATED ALWAYS AS (id * 2) STORED)"
 _ROW = (
-    r'{"id": 1, "n": 1234567890123456789012345678901234567890.10, "tags": ["a", null, "b\c"], '
+    r'{"id": 1, "n": 1234567890123456789012345678901234567890.10, "tags": ["a", null, "b\\c"], '
     r'"j": {"a":1,  "a":2}, "b": {"x": 1.10}, "at": "2026-01-02T03:04:05.678901Z", "g": 9}'
 )
 
