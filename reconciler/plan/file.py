@@ -269,7 +269,7 @@ def _read(path: Path, file: IO[bytes]) -> Plan:
         else:
             break
     end = json.loads(line)
-    if end.get("end") is not True or file.readline():
+    if end.get("end") is not True or not line.endswith(b"\n") or file.readline():
         raise _refused(path, "its end is not where it should be")
     if end["sha256"] != digest.hexdigest() or head["id"] != _identify(header, digest.hexdigest()):
         raise _refused(path, "it was changed after it was written: its digest does not fit")

@@ -49,7 +49,7 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
             verb=_OPPOSITE[step.verb],
             needs=(),
             together=renamed[step.together] if step.together else None,
-            notes=tuple(_toggle(note) for note in step.notes),
+            notes=(),  # they tell of the way there
         )
         drafts.append(draft)
         original[draft.id] = step

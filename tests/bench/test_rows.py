@@ -1,0 +1,110 @@
+"""A million rows, 10 % missing and 1 % changed, beside plain COPY on the same machine in the same run.
+
+`pytest -n 0 -s tests/bench/test_rows.py`; RECONCILER_BENCH_ROWS sets another size. L: text COPY of both sides in parallel. W: COPY of the
+rows that differ into a table with its key. Ratios are printed; only the result is asserted, for times on shared machines vary.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+
+from tests.postgres import Database
+
+ROWS = int(os.environ.get("RECONCILER_BENCH_ROWS", "1000000"))
+_SPEC = """\
+version: 1
+connections:
+  production: { postgres: "${env:PRODUCTION_URL}" }
+  backup: { postgres: "${env:BACKUP_URL}" }
+collections:
+  documents: { table: production.documents, source: backup }
+"""
+_TABLE = "CREATE TABLE documents (uri text PRIMARY KEY, data jsonb, indexed_at timestamptz)"
+_FILL = f"""
+INSERT INTO documents SELECT 'at://did:plc:abcdefgh/site.standard.document/' || lpad(i::text, 9, '0'),
+  jsonb_build_object('title', 'T' || i, 'text', repeat(md5(i::text), 11), 'n', i, 'tags', jsonb_build_array('a', 'b')),
+  '2025-01-01'::timestamptz + i * interval '1 second' FROM generate_series(1, {ROWS}) i
+"""
+_MISSING = "substr(md5(uri), 1, 3) < '199'"
+_CHANGED = "substr(md5(uri), 4, 3) < '029'"
+
+
+def drain(dsn: str) -> None:
+    with (
+        psycopg.connect(dsn) as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY documents TO STDOUT") as copy,
+    ):
+        for _ in copy:
+            pass
+
+
+def copied_out(production: Database, backup: Database) -> float:
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(drain, (production.dsn, backup.dsn)))
+    return time.perf_counter() - begin
+
+
+def copied_in(production: Database, backup: Database) -> float:
+    with psycopg.connect(backup.dsn) as connection, connection.cursor() as cursor:
+        query = "COPY (SELECT * FROM documents WHERE substr(md5(uri), 1, 3) < '199' OR substr(md5(uri), 4, 3) < '029') TO STDOUT"
+        with cursor.copy(query) as copy:
+            data = b"".join(bytes(block) for block in copy)
+    production.sql("CREATE TABLE w (uri text PRIMARY KEY, data jsonb, indexed_at timestamptz)")
+    begin = time.perf_counter()
+    with (
+        psycopg.connect(production.dsn) as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY w FROM STDIN") as copy,
+    ):
+        for at in range(0, len(data), 1 << 18):
+            copy.write(data[at : at + (1 << 18)])
+    took = time.perf_counter() - begin
+    production.sql("DROP TABLE w")
+    return took
+
+
+def command(folder: Path, production: Database, backup: Database, *words: str) -> tuple[float, int]:
+    """Seconds and peak megabytes of a whole command, start-up included."""
+    environ = {**os.environ, "PRODUCTION_URL": production.dsn, "BACKUP_URL": backup.dsn}
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconciler", *words], cwd=folder, env=environ, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return time.perf_counter() - begin, usage.ru_maxrss // 1024
+
+
+def test_a_million_rows(place: Path, production: Database, backup: Database) -> None:
+    for database in (production, backup):
+        database.sql(_TABLE)
+        database.sql(_FILL)
+        database.sql("ANALYZE documents")
+    (place / "specs").mkdir()
+    (place / "specs" / "documents.yaml").write_text(_SPEC)
+    read = min(copied_out(production, backup) for _ in range(2))
+    took, memory = command(place, production, backup, "plan", "-o", "same.plan.jsonl")
+    print(f"\nL = {read:.2f} s · plan of identical tables {took:.2f} s = {took / read:.2f} L, {memory} MB")
+    production.sql(f"DELETE FROM documents WHERE {_MISSING}")
+    production.sql(f"UPDATE documents SET data = jsonb_set(data, '{{title}}', '\"x\"') WHERE {_CHANGED}")
+    production.sql("ANALYZE documents")
+    written = min(copied_in(production, backup) for _ in range(2))
+    read = min(copied_out(production, backup) for _ in range(2))
+    took, memory = command(place, production, backup, "plan", "-o", "a.plan.jsonl")
+    print(f"L = {read:.2f} s · plan of 11 % differences {took:.2f} s = {took / read:.2f} L, {memory} MB")
+    rehearsed, memory = command(place, production, backup, "apply", "--rehearse", "a.plan.jsonl")
+    print(f"W = {written:.2f} s · apply, rolled back {rehearsed:.2f} s = {rehearsed / written:.2f} W, {memory} MB")
+    whole, memory = command(place, production, backup, "apply", "a.plan.jsonl")
+    print(f"apply and planning again {whole:.2f} s = {whole / written:.2f} W, {memory} MB")
+    count = "SELECT count(*), bit_xor(hashtextextended(d::text, 0)) FROM documents d"
+    assert production.sql(count) == backup.sql(count)
