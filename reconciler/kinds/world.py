@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reconciler.plan.errors import ReconcilerError
 from reconciler.spec import FilesConnection, PostgresConnection, Spec
 from reconciler.systems.postgres.catalog import Catalog, read_catalog
-from reconciler.systems.postgres.session import Session, connect
+from reconciler.systems.postgres.session import Session, connect, explained
 
 if TYPE_CHECKING:
     from reconciler.embedded import Server
@@ -68,4 +68,6 @@ class World:
 def opened(spec: Spec, *, snapshots: bool) -> Generator[World]:
     """A world to read (`snapshots`) or to write."""
     with ExitStack() as stack:
+        if snapshots:  # an apply explains for itself what it does not try again
+            stack.enter_context(explained("reading", "a database of the spec"))
         yield World(spec, stack, _snapshots=snapshots)

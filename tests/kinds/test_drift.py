@@ -389,3 +389,17 @@ def test_a_pooled_session_is_left_as_it_was(bench: Bench, pooler: Pooler, plan: 
     bench.apply(plan)
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reconciler/%' AND state <> 'active'"
     assert bench.production.sql(query) == [(0,)]
+
+
+def test_a_right_that_is_missing_is_named_and_not_a_traceback(bench: Bench) -> None:
+    bench.both("CREATE TABLE t (id serial PRIMARY KEY)")
+    bench.backup.sql("INSERT INTO t VALUES (7)")
+    bench.production.sql("DROP ROLE IF EXISTS seqless; CREATE ROLE seqless LOGIN; GRANT SELECT ON t TO seqless")
+    bench.environ["PRODUCTION_URL"] = bench.production.dsn.replace("postgres@", "seqless@")
+    try:
+        with pytest.raises(ReconcilerError) as caught:
+            bench.plan("t: { table: production.t, source: backup }\n")
+        assert "t_id_seq" in caught.value.render()
+        assert "grant" in caught.value.render()
+    finally:
+        bench.production.sql("DROP OWNED BY seqless; DROP ROLE seqless")

@@ -242,3 +242,12 @@ def explain(error: psycopg.Error, doing: str, connection: str, *, values: bool =
 def scrub(message: str) -> str:
     """A server's primary message without the value it may quote (`invalid input syntax for type integer: "…"`)."""
     return re.sub(r': ".*"$', "", message, flags=re.S)
+
+
+@contextlib.contextmanager
+def explained(doing: str, connection: str) -> Generator[None]:
+    """Whatever the server refuses within reaches the user as what, where, why and what to do."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise explain(error, doing, connection) from None
