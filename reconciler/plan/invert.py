@@ -49,7 +49,7 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
             verb=_OPPOSITE[step.verb],
             needs=(),
             together=renamed[step.together] if step.together else None,
-            notes=(),  # they tell of the way there
+            notes=tuple(_backwards(note) for note in step.notes if note.startswith("columns: ")),
         )
         drafts.append(draft)
         original[draft.id] = step
@@ -79,6 +79,12 @@ def _rename(step: Step) -> str:
 
 def _toggle(text: str) -> str:
     return text.removeprefix(_UNDO) if text.startswith(_UNDO) else _UNDO + text
+
+
+def _backwards(summary: str) -> str:
+    """Which columns change is the same on the way back; the other notes tell of the way there alone."""
+    to, back = "null → value", "value → null"
+    return summary.replace(to, "\0").replace(back, to).replace("\0", back)
 
 
 def _irreversible(step: Step) -> str | None:
