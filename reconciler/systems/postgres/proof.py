@@ -12,7 +12,7 @@ import psycopg
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.rows import alias, relation
-from reconciler.systems.postgres.session import Composable, Session, join, lit, q, raw, scrub
+from reconciler.systems.postgres.session import Composable, Session, explain, join, lit, q, raw, scrub
 
 Part = str | tuple[str]
 """A piece of SQL as it stands, or the value of a bound parameter in a 1-tuple."""
@@ -30,6 +30,8 @@ def prove_condition(session: Session, parts: tuple[Part, ...], table: Table, pla
     for frame in frames:
         try:
             session.describe(frame)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise explain(error, f"reading {table.name}", session.name) from None
         except psycopg.Error as error:
             raise ReconcilerError(
                 "this condition cannot stand in SQL",
