@@ -56,8 +56,6 @@ class Found:
     missing: int = 0
     changed: int = 0
     extra: int = 0
-    kept: int = 0
-    """Differing rows that `keep`, `fill` or `newer` leave as they are."""
     notes: list[str] = field(default_factory=list[str])
 
     @property
@@ -413,7 +411,6 @@ def _decide(session: Session, found: Found) -> None:
     )  # fmt: skip
     session.run(q("DELETE FROM {} WHERE kind = 'c' AND (m IS NULL OR NOT true = ANY (m))", intent.temp("d")))
     found.changed = session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
-    found.kept = candidates - found.changed if intent.on_changed in (OnChanged.FILL, OnChanged.NEWER) else 0
 
 
 def changed_flags(found: Found, s: Composable, t: Composable) -> list[tuple[Column, Composable]]:

@@ -71,15 +71,16 @@ def execute(
                 if item.step.sensitive:
                     secrets(session, catalog, item)
             session.run("SAVEPOINT rc_before_writes")
+            looked = False
             try:
                 _write_all(session, plan, steps, staged, outcome)
             except psycopg.errors.UniqueViolation:
                 session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
                 _lock_out_others(session, list(staged.values()))
-                judge(session, [item for item in staged.values() if item.taken_as_new])
-                outcome = Outcome()
+                judge(session, list(staged.values()))
+                looked, outcome = True, Outcome()
                 _write_all(session, plan, steps, staged, outcome, looked=True)
-            if any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
+            if looked or any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
                 _settle(session, list(staged.values()), outcome)
                 outcome.notes += _writes_elsewhere(session, list(staged.values()))
             if settings.rehearse:

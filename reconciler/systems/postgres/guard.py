@@ -65,7 +65,7 @@ def _judge(session: Session, item: Staged) -> tuple[int, list[str]]:
         case _:
             drift, settled = raw("NOT before"), raw("false")
             after, before = raw("false"), item.holds("c", None)
-    total = item.todo
+    total = item.todo + item.already  # it may be asked again, after a lock
     locked = q(
         "SELECT coalesce({after}, false) AS after, coalesce({before}, false) AS before FROM {p} p JOIN {t} t ON {on} FOR UPDATE OF t",
         after=after, before=before, p=item.temp, t=relation(item.table.name), on=item.on_key("p", "t")
