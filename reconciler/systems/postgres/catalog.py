@@ -120,6 +120,7 @@ class Table:
     rows: int
     """The planner's estimate; -1 unknown."""
     row_security: bool
+    rules: bool
     primary_key: tuple[str, ...]
     uniques: tuple[Unique, ...]
     references: tuple[ForeignKey, ...]
@@ -154,7 +155,7 @@ class Catalog:
 _USER: LiteralString = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 _TABLES: LiteralString = f"""
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.reltuples::int8, c.relrowsecurity
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.reltuples::int8, c.relrowsecurity, c.relhasrules
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r','p','v','m','f') AND c.relpersistence <> 't' AND {_USER}"""
 
@@ -260,7 +261,7 @@ def read_catalog(session: Session) -> Catalog:
         parents.setdefault(key.child, []).append(key)
         children.setdefault(key.parent, []).append(key)
     tables: dict[TableName, Table] = {}
-    for oid, schema, relname, kind, rows, row_security in sorted(
+    for oid, schema, relname, kind, rows, row_security, rules in sorted(
         session.rows(_TABLES), key=lambda row: (row[1], row[2])
     ):
         name = TableName(schema, relname)
@@ -272,6 +273,7 @@ def read_catalog(session: Session) -> Catalog:
             columns={row[1]: _column(row, types) for row in columns.get(oid, ())},
             rows=rows,
             row_security=row_security,
+            rules=rules,
             primary_key=next((index.columns for index in indexes if index.primary), ()),
             uniques=indexes,
             references=tuple(parents.get(name, ())),

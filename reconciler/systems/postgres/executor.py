@@ -16,11 +16,13 @@ from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
-from reconciler.systems.postgres.catalog import Catalog, ForeignKey, Table, read_catalog
+from reconciler.systems.postgres.catalog import Catalog, Table, read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
-from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw, scrub
-from reconciler.systems.postgres.staging import Staged, stage
+from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw
+from reconciler.systems.postgres.settle import settle, writes_elsewhere
+from reconciler.systems.postgres.staging import Staged, copy_rows, real, stage
+from reconciler.systems.postgres.violations import violated
 
 Advance = Callable[[int], None]
 Secrets = Callable[[Session, Catalog, Staged], None]
@@ -49,6 +51,46 @@ class _RehearsedError(Exception):
     """Ends a rehearsal's transaction without keeping it."""
 
 
+@dataclass
+class _Work:
+    """A run on its way: every row step stands in `staged`, or for now in `direct`."""
+
+    session: Session
+    plan: Plan
+    steps: Sequence[Step]
+    catalog: Catalog
+    advance: Advance
+    staged: dict[str, Staged] = field(default_factory=dict[str, Staged])
+    direct: dict[str, Table] = field(default_factory=dict[str, Table])
+    """Inserts that are copied from the plan's file into their tables, without a look first."""
+    looked: bool = False
+    """Everything was judged with others locked out: a row in the way is the work of a trigger of this transaction."""
+
+    @property
+    def items(self) -> list[Staged]:
+        return list(self.staged.values())
+
+    @property
+    def may_look_again(self) -> tuple[type[psycopg.Error], ...]:
+        """What a write that did not look first may stumble over; then everything is looked at."""
+        if self.looked:
+            return ()
+        if self.direct:
+            return (psycopg.IntegrityError, psycopg.DataError)
+        return (psycopg.errors.UniqueViolation,) if any(item.taken_as_new for item in self.items) else ()
+
+    def stage_rest(self, advance: Advance) -> None:
+        """Stage every row step that is not copied directly and is not staged yet."""
+        for number, step in enumerate(self.steps):
+            if step.verb is not Verb.SETVAL and step.id not in self.staged and step.id not in self.direct:
+                self.staged[step.id] = stage(self.session, self.catalog, self.plan, step, number, advance)
+
+    def stage_direct(self) -> None:
+        """Nothing is copied directly any more."""
+        self.direct.clear()
+        self.stage_rest(lambda _: None)
+
+
 def execute(
     session: Session, plan: Plan, steps: Sequence[Step], settings: Settings, pads: tuple[bytes, bytes] | None, secrets: Secrets,
     advance: Advance
@@ -64,25 +106,28 @@ def execute(
             if pads:
                 session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
-            rows = [step for step in steps if step.verb is not Verb.SETVAL]
-            staged = {step.id: stage(session, catalog, plan, step, n, advance) for n, step in enumerate(rows)}
-            _judge_first(session, list(staged.values()))
-            for item in staged.values():
+            work = _Work(session, plan, steps, catalog, advance, direct=_direct(catalog, steps))
+            work.stage_rest(advance)
+            _judge_first(work)
+            for item in work.items:
                 if item.step.sensitive:
                     secrets(session, catalog, item)
             session.run("SAVEPOINT rc_before_writes")
-            looked = False
             try:
-                _write_all(session, plan, steps, staged, outcome)
-            except psycopg.errors.UniqueViolation:
+                outcome = _write_all(work)
+            except (psycopg.IntegrityError, psycopg.DataError) as error:
+                if not isinstance(error, work.may_look_again):
+                    raise
                 session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
-                _lock_out_others(session, list(staged.values()))
-                judge(session, list(staged.values()))
-                looked, outcome = True, Outcome()
-                _write_all(session, plan, steps, staged, outcome, looked=True)
-            if looked or any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
-                _settle(session, list(staged.values()), outcome)
-                outcome.notes += _writes_elsewhere(session, list(staged.values()))
+                work.stage_direct()
+                session.run("SAVEPOINT rc_before_writes")
+                _lock_out_others(session, work.items)
+                judge(session, work.items)
+                work.looked = True
+                outcome = _write_all(work)
+            if work.looked or any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
+                notes, outcome.unsettled = settle(session, work.items)
+                outcome.notes += notes + writes_elsewhere(session, {TableName.parse(step.target) for step in steps})
             if settings.rehearse:
                 raise _RehearsedError
     except _RehearsedError:
@@ -92,6 +137,22 @@ def execute(
             raise
         raise explain(error, "applying", session.name) from None
     return outcome
+
+
+def _direct(catalog: Catalog, steps: Sequence[Step]) -> dict[str, Table]:
+    """Inserts that need no temporary table: a row that is there makes them fail, and nothing can rewrite what they write."""
+    tables = {step.target: catalog.find(TableName.parse(step.target)) for step in steps if step.verb is not Verb.SETVAL}
+    if any(trigger.fires for table in tables.values() if table for trigger in table.triggers):
+        return {}
+    return {
+        step.id: table
+        for step in steps
+        if step.verb is Verb.INSERT
+        and (table := tables[step.target])
+        and table.unique_on(step.key)
+        and table.kind == "r"
+        and not (step.together or step.sensitive or table.row_security or table.rules)
+    }
 
 
 def retriable(error: BaseException) -> bool:
@@ -108,12 +169,13 @@ def retriable(error: BaseException) -> bool:
     )
 
 
-def _judge_first(session: Session, staged: Sequence[Staged]) -> None:
+def _judge_first(work: _Work) -> None:
     """Look at what cannot show itself by failing; where that drifts, at everything, so that everything is named."""
     try:
-        judge(session, [item for item in staged if not item.taken_as_new])
+        judge(work.session, [item for item in work.items if not item.taken_as_new])
     except Drift:
-        judge(session, staged)
+        work.stage_direct()
+        judge(work.session, work.items)
         raise
 
 
@@ -123,42 +185,24 @@ def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
 
 
-def _write_all(
-    session: Session,
-    plan: Plan,
-    steps: Sequence[Step],
-    staged: dict[str, Staged],
-    outcome: Outcome,
-    *,
-    looked: bool = False,
-) -> None:
-    blind = not looked and any(item.taken_as_new for item in staged.values())
-    quiet = _quiet([item for item in staged.values() if item.step.triggers == "off"])
+def _write_all(work: _Work) -> Outcome:
+    session, outcome = work.session, Outcome()
+    quiet = _quiet([item for item in work.items if item.step.triggers == "off"])
     for table, name, _ in quiet:
         session.run(q("ALTER TABLE {} DISABLE TRIGGER {}", relation(table), ident(name)))
     session.run("SET CONSTRAINTS ALL DEFERRED")
-    for _, node in groupby(steps, key=lambda step: step.together or step.id):
-        members = list(node)
-        try:
-            if members[0].verb is Verb.SETVAL:
-                _raise_sequence(session, plan, members[0], outcome)
-            else:
-                _write_node(
-                    session, [staged[step.id] for step in members], list(staged.values()), outcome, looked=looked
-                )
-        except psycopg.IntegrityError as error:
-            if blind and isinstance(error, psycopg.errors.UniqueViolation):
-                raise
-            raise _violated(session, error, list(staged.values())) from None
     try:
+        for _, node in groupby(work.steps, key=lambda step: step.together or step.id):
+            _write_node(work, list(node), outcome)
         session.run("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.IntegrityError as error:
-        if blind and isinstance(error, psycopg.errors.UniqueViolation):
+        if isinstance(error, work.may_look_again):
             raise
-        raise _violated(session, error, list(staged.values())) from None
+        raise violated(session, error, work.items) from None
     for table, name, mode in quiet:
         how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
         session.run(q("ALTER TABLE {} {} TRIGGER {}", relation(table), how, ident(name)))
+    return outcome
 
 
 def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
@@ -167,35 +211,47 @@ def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
     return sorted(found)
 
 
-def _write_node(
-    session: Session, members: Sequence[Staged], everyone: Sequence[Staged], outcome: Outcome, *, looked: bool
-) -> None:
+def _write_node(work: _Work, node: Sequence[Step], outcome: Outcome) -> None:
+    first = node[0]
+    if first.verb is Verb.SETVAL:
+        _raise_sequence(work.session, work.plan, first, outcome)
+    elif first.id in work.direct:
+        outcome.applied[first.id] = copy_rows(work.session, work.direct[first.id], work.plan, first, work.advance)
+        _expect(first, first.count, outcome.applied[first.id])
+    else:
+        _write_staged(work, [work.staged[step.id] for step in node], outcome)
+
+
+def _write_staged(work: _Work, members: Sequence[Staged], outcome: Outcome) -> None:
+    session = work.session
     for item in members:
         outcome.already[item.step.id] = item.already
         outcome.applied[item.step.id] = item.todo
-    work = [item for item in members if item.todo]
-    if not work:
+    todo = [item for item in members if item.todo]
+    if not todo:
         return
-    if work[0].step.verb is Verb.UPDATE:
-        for item in work:
-            _expect(item, _update(session, item))
+    verb = todo[0].step.verb
+    if verb is Verb.UPDATE:
+        for item in todo:
+            _expect(item.step, item.todo, _update(session, item))
         return
-    if work[0].step.verb is Verb.DELETE:
-        _refuse_unlisted(session, work, everyone)
-    statements = [_insert(item, looked=looked) if item.step.verb is Verb.INSERT else _delete(item) for item in work]
+    if verb is Verb.DELETE:
+        _refuse_unlisted(session, todo, work.items)
+    statements = [_insert(item, looked=work.looked) if verb is Verb.INSERT else _delete(item) for item in todo]
+    fewer = work.looked and verb is Verb.INSERT
     if len(statements) == 1:
-        _expect(work[0], session.run(statements[0]), or_fewer=looked)
+        _expect(todo[0].step, todo[0].todo, session.run(statements[0]), or_fewer=fewer)
         return
     parts = [q("{} AS ({} RETURNING 1)", ident(f"w{n}"), statement) for n, statement in enumerate(statements)]
     counts = [q("(SELECT count(*) FROM {})", ident(f"w{n}")) for n in range(len(statements))]
-    for item, count in zip(work, session.one(q("WITH {} SELECT {}", join(parts), join(counts))), strict=True):
-        _expect(item, count, or_fewer=looked)
+    for item, count in zip(todo, session.one(q("WITH {} SELECT {}", join(parts), join(counts))), strict=True):
+        _expect(item.step, item.todo, count, or_fewer=fewer)
 
 
-def _expect(item: Staged, count: int, *, or_fewer: bool = False) -> None:
-    if count != item.todo and not (or_fewer and item.step.verb is Verb.INSERT):
+def _expect(step: Step, wanted: int, count: int, *, or_fewer: bool = False) -> None:
+    if count != wanted and not or_fewer:
         raise ReconcilerError(
-            f"{item.step.id}: the database did {count} of {item.todo} changes; nothing was kept",
+            f"{step.id}: the database did {count} of {wanted} changes; nothing was kept",
             why="a BEFORE trigger or a rule on the table swallows rows",
             todo="say triggers: off for this resource, or change the trigger",
         )
@@ -204,18 +260,11 @@ def _expect(item: Staged, count: int, *, or_fewer: bool = False) -> None:
 def _insert(item: Staged, *, looked: bool) -> Composable:
     """After looking, under lock, a row in the way is a trigger's: it is left to be settled to what the plan says."""
     names = join([ident(column.name) for column in item.columns])
-    values = join([_real(item, column.name, f"c{n}") for n, column in enumerate(item.columns, 1)])
+    values = join([real(item, column.name, f"c{n}") for n, column in enumerate(item.columns, 1)])
     skip = item.table.unique_on(item.step.key) and looked
     conflict = q(" ON CONFLICT ({}) DO NOTHING", join([ident(c) for c in item.step.key])) if skip else raw("")
     return q("INSERT INTO {t} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {p} p WHERE {open}{conflict}",
              t=relation(item.table.name), names=names, values=values, p=item.temp, open=item.open_only, conflict=conflict)  # fmt: skip
-
-
-def _real(item: Staged, name: str, staged: str) -> Composable:
-    """The value to write: of a sensitive column the one read again from the source."""
-    if name in item.step.sensitive:
-        return q("p.{}::{}", ident("v_" + staged), raw(item.table.columns[name].type))
-    return ident("p", staged)
 
 
 def _update(session: Session, item: Staged) -> int:
@@ -225,8 +274,7 @@ def _update(session: Session, item: Staged) -> int:
     for (mask,) in session.rows(q("SELECT DISTINCT ma FROM {} p WHERE {} ORDER BY 1", item.temp, item.open_only)):
         chosen = [n for n, bit in enumerate(mask, 1) if bit == "1"]
         sets = [
-            q("{} = {}", ident(item.columns[n - 1].name), _real(item, item.columns[n - 1].name, f"a{n}"))
-            for n in chosen
+            q("{} = {}", ident(item.columns[n - 1].name), real(item, item.columns[n - 1].name, f"a{n}")) for n in chosen
         ]
         total += session.run(
             q("UPDATE {t} t SET {sets} FROM {p} p WHERE {on} AND p.ma = {mask} AND {open}", t=relation(item.table.name), sets=join(sets),
@@ -304,124 +352,3 @@ def _raise_sequence(session: Session, plan: Plan, step: Step, outcome: Outcome) 
         )  # fmt: skip
         counts = outcome.applied if done else outcome.already
         counts[step.id] = counts.get(step.id, 0) + 1
-
-
-def _violated(session: Session, error: psycopg.IntegrityError, staged: Sequence[Staged]) -> ReconcilerError:
-    """Name what a constraint refused, by asking the database again with the rows still staged."""
-    name = error.diag.constraint_name or "a constraint"
-    table = f"{error.diag.schema_name}.{error.diag.table_name}"
-    session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
-    hidden = any(item.step.sensitive for item in staged)
-    match error:
-        case psycopg.errors.ForeignKeyViolation():
-            return Drift(
-                f"a parent that the plan counts on is gone, or a child that it does not know has come ({name} on {table})",
-                details=tuple(_missing_parents(session, name, staged))
-                or (() if hidden else (error.diag.message_detail or "",)),
-            )
-        case psycopg.errors.UniqueViolation():
-            detail = () if hidden else (error.diag.message_detail or "",)
-            return Drift(f"a unique value is taken ({name} on {table})", details=detail)
-        case _:
-            return ReconcilerError(
-                f"the database refuses a row ({name} on {table}); nothing was kept",
-                why=scrub(error.diag.message_primary or ""),
-                todo="correct the source's rows, or leave them out with `where`",
-            )
-
-
-def _missing_parents(session: Session, constraint: str, staged: Sequence[Staged]) -> list[str]:
-    details: list[str] = []
-    for item in staged:
-        for key in item.table.references:
-            places = _places(item, key)
-            if key.name != constraint or places is None or item.step.verb is Verb.DELETE:
-                continue
-            coming = [
-                q(" AND NOT EXISTS (SELECT FROM {} n WHERE {})", other.temp, on_keys("n", other_places, "p", places))
-                for other in staged
-                if other.table.name == key.parent and other.step.verb is Verb.INSERT
-                for other_places in [[f"c{[c.name for c in other.columns].index(c) + 1}" for c in key.parent_columns]]
-            ]
-            rows = session.rows(
-                q("SELECT DISTINCT concat_ws(', ', {v}) FROM {p} p WHERE {nn} AND NOT EXISTS (SELECT FROM {t} t WHERE {on}){coming} LIMIT {n}",
-                  v=join([ident("p", c) for c in places]), p=item.temp, nn=join([q("p.{} IS NOT NULL", ident(c)) for c in places], " AND "),
-                  t=relation(key.parent), on=on_keys("t", key.parent_columns, "p", places),
-                  coming=join(coming, "") if coming else raw(""), n=lit(NAMED))
-            )  # fmt: skip
-            details += [
-                f"{full_name(key.parent)} ({', '.join(key.parent_columns)}) = ({row[0]}): planned as there, found no such row"
-                for row in rows
-            ]
-    return sorted(details)
-
-
-def _places(item: Staged, key: ForeignKey) -> list[str] | None:
-    names = [column.name for column in item.columns]
-    if not set(key.columns) <= set(names):
-        return None
-    letter = "a" if item.step.verb is Verb.UPDATE else "c"
-    return [f"{letter}{names.index(column) + 1}" for column in key.columns]
-
-
-def _settle(session: Session, staged: Sequence[Staged], outcome: Outcome) -> None:
-    """Where a trigger has rewritten a listed row, put the listed columns back once; then say what still differs."""
-    written = [
-        item
-        for item in staged
-        if (item.step.verb in (Verb.INSERT, Verb.UPDATE) and item.step.triggers != "off") or item.todo
-    ]
-    rewritten = [item for item in written if item.step.verb is not Verb.DELETE and _off(session, item)]
-    for item in rewritten:
-        count = _rewrite(session, item)
-        outcome.notes.append(f"{item.step.target}: {count} rows had been rewritten by triggers and were settled")
-    for item in staged:
-        left = _off(session, item) if rewritten or item.step.verb is Verb.DELETE else []
-        outcome.unsettled += [f"{item.step.target} ({key}): a trigger keeps it from being as planned" for key in left]
-
-
-def _off(session: Session, item: Staged) -> list[str]:
-    key = join([q("p.{}", ident(temp)) for _, temp in item.key])
-    if item.step.verb is Verb.DELETE:
-        query = q("SELECT concat_ws(', ', {k}) FROM {p} p JOIN {t} t ON {on} LIMIT {n}", k=key, p=item.temp,
-                  t=relation(item.table.name), on=item.on_key("p", "t"), n=lit(NAMED))  # fmt: skip
-    else:
-        query = q("SELECT concat_ws(', ', {k}) FROM {p} p LEFT JOIN {t} t ON {on} WHERE ({after}) IS NOT TRUE LIMIT {n}", k=key, p=item.temp,
-                  t=relation(item.table.name), on=item.on_key("p", "t"), after=item.after, n=lit(NAMED))  # fmt: skip
-    return [str(row[0]) for row in session.rows(query)]
-
-
-def _rewrite(session: Session, item: Staged) -> int:
-    letter, mask = ("a", "ma") if item.step.verb is Verb.UPDATE else ("c", None)
-    fixed = set(item.step.key) | {c.name for c in item.columns if c.identity == "a"}
-    sets: list[Composable] = []
-    for n, column in enumerate(item.columns, 1):
-        if column.name in fixed:
-            continue
-        value = _real(item, column.name, f"{letter}{n}")
-        name = ident(column.name)
-        sets.append(
-            q("{} = CASE WHEN {} THEN {} ELSE t.{} END", name, item.given("ma", n), value, name)
-            if mask
-            else q("{} = {}", name, value)
-        )
-    if not sets:
-        return 0
-    return session.run(
-        q("UPDATE {t} t SET {sets} FROM {p} p WHERE {on} AND ({after}) IS NOT TRUE", t=relation(item.table.name), sets=join(sets),
-          p=item.temp, on=item.on_key("p", "t"), after=item.after)
-    )  # fmt: skip
-
-
-def _writes_elsewhere(session: Session, staged: Sequence[Staged]) -> list[str]:
-    """Tables outside of the plan that this transaction wrote all the same: triggers did."""
-    own: set[Table | TableName] = {item.table.name for item in staged}
-    rows = session.rows(
-        "SELECT schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables"
-        " WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname !~ '^pg_' ORDER BY 1, 2"
-    )
-    return [
-        f"triggers wrote {full_name(TableName(schema, name))}: {ins} inserted, {upd} updated, {dele} deleted (not part of the plan)"
-        for schema, name, ins, upd, dele in rows
-        if TableName(schema, name) not in own
-    ]

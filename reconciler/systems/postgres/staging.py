@@ -116,6 +116,14 @@ def stage(
     return Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
 
 
+def copy_rows(session: Session, table: Table, plan: Plan, step: Step, advance: Callable[[int], None]) -> int:
+    """Copy an insert's rows from the plan's file into their table; how many the server took."""
+    _check_types(step, table)
+    names = sorted(step.columns)
+    into = q("COPY {} ({}) FROM STDIN", relation(table.name), join([ident(name) for name in names]))
+    return session.copy_in(into, _blocks(plan, step, names, advance))
+
+
 def _check_types(step: Step, table: Table) -> None:
     problems: list[str] = []
     for name, type_ in step.columns.items():
@@ -181,3 +189,10 @@ def _update_row(line: bytes, names: list[str]) -> bytes:
     fields += [_field(after.get(name)) for name in names]
     fields += ["".join("1" if name in image else "0" for name in names) for image in (before, after)]
     return ("\t".join(fields) + "\n").encode()
+
+
+def real(item: Staged, name: str, staged: str) -> Composable:
+    """The value to write: of a sensitive column the one read again from the source."""
+    if name in item.step.sensitive:
+        return q("p.{}::{}", ident("v_" + staged), raw(item.table.columns[name].type))
+    return ident("p", staged)
