@@ -38,7 +38,8 @@ from reconciler.systems.postgres.rows import (
 )
 from reconciler.systems.postgres.session import Composable, Row, Session, explain, ident, join, lit, q, raw
 
-KEYS_A_FETCH = 50_000
+BYTES_A_FETCH = 4 << 20
+"""Of keys sent to the source at a time; each time may read its whole index once."""
 
 
 @dataclass
@@ -371,12 +372,16 @@ def _batches(session: Session, found: Found) -> Iterator[Sequence[str]]:
     """The keys to fetch as array literals, one for each key column, so many at a time."""
     intent = found.intent
     scoped = raw("true") if intent.source.scope.where is not None else raw("kind <> 'x'")
-    rows = session.value(q("SELECT count(*) FROM {} WHERE {}", intent.temp("d"), scoped))
-    for skip in range(0, rows, KEYS_A_FETCH):
+    size = join([q("octet_length({}::text) + 3", ident(k)) for k in found.keys], " + ")
+    rows, keys_a_fetch = session.one(
+        q("SELECT count(*), {most} / greatest(ceil(avg({size}))::int, 1) FROM {d} WHERE {scoped}", most=lit(BYTES_A_FETCH),
+          size=size, d=intent.temp("d"), scoped=scoped)
+    )  # fmt: skip
+    for skip in range(0, rows, keys_a_fetch or 1):
         yield session.one(
             q("SELECT {arrays} FROM (SELECT * FROM {d} WHERE {scoped} LIMIT {n} OFFSET {skip}) d",
               arrays=join([q("array_agg({}::text)::text", ident(k)) for k in found.keys]), d=intent.temp("d"), scoped=scoped,
-              n=lit(KEYS_A_FETCH), skip=lit(skip))
+              n=lit(keys_a_fetch), skip=lit(skip))
         )  # fmt: skip
 
 

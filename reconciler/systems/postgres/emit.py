@@ -17,11 +17,11 @@ from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import (
     OnChanged,
+    Pair,
     full_name,
     hmac_sql,
     json_key,
     json_object,
-    json_text,
     on_keys,
     order_by_key,
     relation,
@@ -30,10 +30,6 @@ from reconciler.systems.postgres.session import Composable, Session, ident, join
 
 COPY_LINES: LiteralString = "COPY ({}) TO STDOUT (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
 """JSON escapes control characters, so these never occur in a line and nothing is quoted: the bytes are the line."""
-
-
-Pair = tuple[str, Composable, Composable | None]
-"""A column, its JSON, and the condition under which it stands in the image."""
 
 
 @dataclass
@@ -110,7 +106,7 @@ def _key_columns(found: Found) -> list[Column]:
 
 
 def _value(found: Found, name: str, expression: Composable) -> Composable:
-    return json_text(hmac_sql(expression) if name in found.intent.sensitive else expression)
+    return hmac_sql(expression) if name in found.intent.sensitive else expression
 
 
 def _line(
@@ -182,10 +178,8 @@ def _nulled_lines(found: Found) -> Composable:
     of = {key.name: key.set_columns for key in intent.target.references if key.on_delete == "n"}
     names = sorted({column for columns in of.values() for column in columns})
     when = {c: q("d.reason IN ({})", join([lit(k) for k, columns in of.items() if c in columns])) for c in names}
-    before: list[tuple[str, Composable, Composable | None]] = [
-        (c, _value(found, c, ident("t", c)), when[c]) for c in names
-    ]
-    after: list[tuple[str, Composable, Composable | None]] = [(c, raw("'null'"), when[c]) for c in names]
+    before: list[Pair] = [(c, _value(found, c, ident("t", c)), when[c]) for c in names]
+    after: list[Pair] = [(c, raw("null"), when[c]) for c in names]
     line = _line(found, Verb.UPDATE, json_key(keys), json_object(before), json_object(after),
                  raw("to_json('set null by ' || d.reason)::text"))  # fmt: skip
     return q("SELECT {}, {} FROM {} d JOIN {} t ON {} WHERE d.kind = 'n'", line, _order_columns(keys), intent.temp("d"),

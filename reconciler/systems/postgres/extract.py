@@ -9,7 +9,7 @@ from reconciler.plan.names import TableName
 from reconciler.systems.files.writer import write_manifest, write_table
 from reconciler.systems.postgres.differ import Found, source_relation
 from reconciler.systems.postgres.emit import COPY_LINES
-from reconciler.systems.postgres.rows import TableSource, alias, json_object, json_text, order_by_key
+from reconciler.systems.postgres.rows import TableSource, alias, json_object, order_by_key
 from reconciler.systems.postgres.session import Session, ident, q, raw
 
 
@@ -33,7 +33,7 @@ def _lines(session: Session, found: Found) -> Iterator[bytes]:
     here = alias(intent.target.name)
     scope = intent.source.scope
     on = intent.source.session if isinstance(intent.source, TableSource) else session
-    image = json_object([(c.name, json_text(q("{}.{}", here, ident(c.name))), None) for c in found.written])
+    image = json_object([(c.name, q("{}.{}", here, ident(c.name)), None) for c in found.written])
     where = q(" WHERE {}", scope.where) if scope.where else raw("")
     order = order_by_key([q("{}.{}", here, ident(c)) for c in intent.key])
     query = q(

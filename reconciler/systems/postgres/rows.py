@@ -195,19 +195,24 @@ def json_key(expressions: Sequence[Composable]) -> Composable:
     return q("'[' || {} || ']'", join([json_text(part) for part in expressions], " || ',' || "))
 
 
-def json_object(pairs: Sequence[tuple[str, Composable, Composable | None]]) -> Composable:
-    """A row's image: (column, its JSON, the condition under which it is there or None for always), sorted by column.
+Pair = tuple[str, Composable, Composable | None]
+"""A column, its value, and the condition under which it stands in an image; None for always."""
 
-    Written by concatenation: PostgreSQL's JSON builders neither sort nor leave members out.
-    """
-    members: list[Composable] = []
-    for name, value, condition in sorted(pairs, key=lambda pair: pair[0]):
-        head = lit("," + _json_string(name) + ":")
-        member = q("{} || {}", head, value)
-        members.append(member if condition is None else q("CASE WHEN {} THEN {} ELSE '' END", condition, member))
-    if not members:
+
+def json_object(pairs: Sequence[Pair]) -> Composable:
+    """A row's image, sorted by column; its members' values are texts or null."""
+    pairs = sorted(pairs, key=lambda pair: pair[0])
+    if not pairs:
         return raw("'{}'")
-    return q("'{{' || substr({}, 2) || '}}'", join(members, " || "))
+    if all(condition is None for _, _, condition in pairs):
+        members = join([q("({})::text AS {}", value, ident(name)) for name, value, _ in pairs])
+        return q("(SELECT row_to_json(o)::text FROM (SELECT {}) o)", members)
+    # By concatenation: PostgreSQL's JSON builders do not leave members out.
+    parts: list[Composable] = []
+    for name, value, condition in pairs:
+        member = q("{} || {}", lit("," + _json_string(name) + ":"), json_text(value))
+        parts.append(member if condition is None else q("CASE WHEN {} THEN {} ELSE '' END", condition, member))
+    return q("'{{' || substr({}, 2) || '}}'", join(parts, " || "))
 
 
 def _json_string(name: str) -> str:

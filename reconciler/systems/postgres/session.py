@@ -33,7 +33,7 @@ SETTINGS: LiteralString = (
 )
 """Text forms of values and the meaning of names must not depend on who connects; rows hidden by a policy must be an error."""
 
-FRESH_BYTES = 1 << 18
+FRESH_BYTES = 1 << 16
 
 
 def join(parts: Sequence[Composable], by: LiteralString = ", ") -> sql.Composed:

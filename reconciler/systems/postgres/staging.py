@@ -8,9 +8,10 @@ Invariant: types come from the catalog and must be the plan's; a plan whose colu
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import LiteralString
 
 from reconciler.plan.errors import Drift
@@ -144,44 +145,41 @@ def _field(value: str | None) -> str:
 
 
 def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], None]) -> Iterator[bytes]:
-    to_row = (
-        _update_row
-        if step.verb is Verb.UPDATE
-        else _image_row("before" if step.verb is Verb.DELETE else "after", names)
-    )
-    block: list[bytes] = []
-    for line in plan.lines(step):
-        block.append(to_row(line, names))
-        if len(block) >= LINES_A_BLOCK:
-            yield b"".join(block)
-            advance(len(block))
-            block.clear()
-    if block:
+    """A step's changes as rows of COPY, many lines of the plan at a time."""
+    lines = plan.lines(step)
+    side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
+    row = _image_row(side, names) if side else partial(_update_row, names)
+    while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
 
 
-def _image_row(side: str, columns: list[str]) -> Callable[[bytes, list[str]], bytes]:
-    """A row of COPY from a line of the plan, mostly without parsing it.
+def _image_row(side: str, names: list[str]) -> Callable[[bytes], bytes]:
+    """A row of COPY from one side of a line of the plan, mostly without parsing it.
 
     What stands between a JSON string's quotes is a COPY field as it is: their escapes are the same, but for `\\u`, which is parsed.
+    Within a string every quote follows a backslash, so what is looked for here cannot be part of one.
     """
-    value = rb':(?:null|"([^"\\]*(?:\\.[^"\\]*)*)")'
-    members = [re.escape(dumps(name).encode()) + value for name in columns]
-    image = re.compile(rb',"%s":\{%s\}' % (side.encode(), b",".join(members)))
+    first, *others = [f"{dumps(name)}:".encode() for name in names]
+    first = f',"{side}":{{'.encode() + first
+    stops = [b"," + name for name in others] + [b'},"after":' if side == "before" else b'},"reason":']
 
-    def row(line: bytes, names: list[str]) -> bytes:
-        # Outside of strings no other place of the line can look like this: within them quotes are escaped.
-        match = image.search(line) if b"\\u" not in line else None
-        if match is None:
-            parsed = json.loads(line)[side]
-            return ("\t".join([_field(parsed[name]) for name in names]) + "\n").encode()
-        return b"\t".join([b"\\N" if field is None else field for field in match.groups()]) + b"\n"
+    def row(line: bytes) -> bytes:
+        if b"\\u" in line:
+            image = json.loads(line)[side]
+            return ("\t".join([_field(image[name]) for name in names]) + "\n").encode()
+        fields: list[bytes] = []
+        at = line.index(first) + len(first)
+        for stop in stops:
+            end = line.index(stop, at)
+            fields.append(b"\\N" if line.startswith(b"null", at) else line[at + 1 : end - 1])
+            at = end + len(stop)
+        return b"\t".join(fields) + b"\n"
 
     return row
 
 
-def _update_row(line: bytes, names: list[str]) -> bytes:
+def _update_row(names: list[str], line: bytes) -> bytes:
     change = json.loads(line)
     before, after = change["before"], change["after"]
     fields = [_field(part) for part in change["key"]]
