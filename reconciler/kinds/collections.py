@@ -6,7 +6,8 @@ Nothing is decided here about rows; only which relations are meant, and what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
@@ -25,7 +26,7 @@ from reconciler.spec import (
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import find
 from reconciler.systems.postgres.catalog import Catalog, Table
-from reconciler.systems.postgres.closure import dependents, scopes
+from reconciler.systems.postgres.closure import Reach, dependents, scopes
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import (
     Compare,
@@ -43,13 +44,20 @@ from reconciler.systems.postgres.rows import (
 from reconciler.systems.postgres.session import Composable, Session, ident
 
 
-def compile_collection(
-    world: World, address: str, collection: Collection, first: int
-) -> tuple[list[Intent], list[str]]:
-    """The intents of one collection, numbered from `first`; and what must be said of tables the source lacks."""
+@dataclass(frozen=True)
+class Compiled:
+    """A collection's intents; what must be said of tables the source lacks; what its scopes stand on."""
+
+    intents: Sequence[Intent]
+    notes: Sequence[str] = ()
+    reaches: Sequence[Reach] = ()
+
+
+def compile_collection(world: World, address: str, collection: Collection, first: int) -> Compiled:
+    """One collection, its intents numbered from `first`."""
     match collection.scope():
         case OneTable(connection=connection, table=name, where=where):
-            return [_one(world, address, collection, connection, name, where, first)], []
+            return Compiled([_one(world, address, collection, connection, name, where, first)])
         case Cascade(connection=connection, roots=roots, follow=follow):
             return _cascade(world, address, collection, connection, roots, follow, first)
 
@@ -203,7 +211,7 @@ def _cascade(
     roots: Mapping[TableName, str],
     follow: bool,
     first: int,
-) -> tuple[list[Intent], list[str]]:
+) -> Compiled:
     catalog: Catalog = world.catalog(connection)
     session = world.session(connection)
     targets = {name: find_table(world, connection, name, _place(world, address, "roots", str(name))) for name in roots}
@@ -240,13 +248,14 @@ def _cascade(
             if isinstance(source, TableSource)
             else target_roots[table.name]
         )
-    target_scopes = scopes(catalog, target_roots, tables, lambda name: relation(name))
-    source_scopes = scopes(catalog, source_roots, tables, source_relation)
+    there = next((it.session for it in sources.values() if isinstance(it, TableSource)), session)
+    target_scopes, target_reach = scopes(catalog, target_roots, tables, relation, session, f"t{first}")
+    source_scopes, source_reach = scopes(catalog, source_roots, tables, source_relation, there, f"s{first}")
     intents: list[Intent] = []
     notes: list[str] = []
     for name in tables:
         match sources[name]:
-            case TableSource(session=there, table=table):
+            case TableSource(table=table):
                 source = TableSource(there, table, source_scopes[name])
             case LinesSource() as lines:
                 source = LinesSource(lines.lines, lines.values, lines.place, source_scopes[name], lines.header)
@@ -257,4 +266,4 @@ def _cascade(
             _intent(world, address, collection, collection.options(name), connection, catalog.tables[name], source, target_scopes[name],
                     numbers[name], root=name in target_roots, fill=True)
         )  # fmt: skip
-    return intents, notes
+    return Compiled(intents, notes, (target_reach, source_reach))

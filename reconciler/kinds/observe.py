@@ -14,10 +14,11 @@ from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard
+from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.findings import write_findings
-from reconciler.systems.postgres.planner import observe, prepare, steps_of
+from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Intent, OnExtra, TableSource, full_name
 from reconciler.systems.postgres.session import Session
 
@@ -106,12 +107,14 @@ def observed(
     """Compile, make the temporary tables, forbid writes, compare."""
     result = Observed(world)
     intents: list[Intent] = []
+    reaches: list[Reach] = []
     resources = world.spec.resources()
     for address in addresses:
         first = intents[-1].number + 1 if intents else 0
-        made, notes = compile_collection(world, address, resources[address], first)
-        intents += made
-        result.notes += [(address, note) for note in notes]
+        made = compile_collection(world, address, resources[address], first)
+        intents += made.intents
+        reaches += made.reaches
+        result.notes += [(address, note) for note in made.notes]
     by_connection: dict[str, list[Intent]] = {}
     for intent in intents:
         by_connection.setdefault(intent.connection, []).append(intent)
@@ -119,12 +122,20 @@ def observed(
         connection: prepare(world.session(connection), world.catalog(connection), members, pads)
         for connection, members in by_connection.items()
     }
+    for reach in reaches:
+        reach.make()
     for session in world.sessions.values():
         session.forbid_writes()
-    for connection, members in sorted(by_connection.items()):
-        session = world.session(connection)
+    declared = {connection: load(world.session(connection), them) for connection, them in sorted(by_connection.items())}
+    for reach in reaches:
+        reach.fill()
+    for connection, founds in declared.items():
         result.founds[connection] = observe(
-            session, world.catalog(connection), members, bystanders[connection], count_extra=count_extra
+            world.session(connection),
+            world.catalog(connection),
+            founds,
+            bystanders[connection],
+            count_extra=count_extra,
         )
     _defer(result)
     return result

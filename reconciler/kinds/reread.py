@@ -48,8 +48,8 @@ def rereading(world: World) -> Secrets:
             return
         address = item.step.address
         collection = world.spec.resources()[address]
-        made, _ = compile_collection(world, address, collection, next(first))
-        intent = next(it for it in made if full_name(it.target.name) == item.step.target)
+        made = compile_collection(world, address, collection, next(first))
+        intent = next(it for it in made.intents if full_name(it.target.name) == item.step.target)
         session.run(join(temporary_tables(intent), "; "))
         if isinstance(intent.source, LinesSource):
             available, types = load_lines(session, intent, intent.source), dict[str, str]()

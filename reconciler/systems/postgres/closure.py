@@ -1,6 +1,8 @@
 """`follow: dependents`: every row whose foreign keys lead to the roots, as one condition for each table.
 
-In: the target's catalog and a condition for each root. Out: a `Scope` for each table of the closure, for one side of the comparison.
+In: the target's catalog and a condition for each root. Out: a `Scope` for each table of the closure, for one side of the comparison,
+and the `Reach` it stands on: temporary tables of what is reached, each filled once, parents first. Where a side has no right to
+temporary tables (a read replica) every scope carries the same as CTEs of its own.
 Tables in a foreign-key cycle (a self-reference is one) are reached together by one recursive query over row positions; all others by
 `(foreign key) IN (SELECT referenced columns of what was reached before)`.
 """
@@ -8,14 +10,17 @@ Tables in a foreign-key cycle (a self-reference is one) are reached together by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import LiteralString
 
 import networkx as nx
 
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
 from reconciler.systems.postgres.rows import Scope, alias, on_keys
-from reconciler.systems.postgres.session import Composable, ident, join, lit, q, raw
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+
+STATEMENTS_A_BATCH = 200
 
 RelationOf = Callable[[TableName], Composable | None]
 """Where a table's rows stand on this side; None where this side has no such table."""
@@ -33,13 +38,37 @@ def dependents(catalog: Catalog, roots: Sequence[TableName]) -> list[TableName]:
     return sorted(seen)
 
 
+@dataclass
+class Reach:
+    """Temporary tables of what is reached on one side."""
+
+    session: Session
+    made: list[Composable] = field(default_factory=list[Composable])
+    """The statements that make them, before the transaction is read only."""
+    filled: list[Composable] = field(default_factory=list[Composable])
+    """The statements that fill them, once the rows of either side can be read."""
+    cycles: set[TableName] = field(default_factory=set[TableName])
+
+    def make(self) -> None:
+        self._run(self.made)
+
+    def fill(self) -> None:
+        self._run(self.filled)
+
+    def _run(self, statements: Sequence[Composable]) -> None:
+        for start in range(0, len(statements), STATEMENTS_A_BATCH):
+            self.session.run(join(statements[start : start + STATEMENTS_A_BATCH], "; "))
+
+
 @dataclass(frozen=True)
 class _Side:
     catalog: Catalog
     roots: Mapping[TableName, Composable]
     tables: Sequence[TableName]
     relation_of: RelationOf
+    prefix: str
     component: Mapping[TableName, tuple[TableName, ...]]
+    numbers: Mapping[TableName, int]
 
     def keys_into(self, table: TableName) -> list[ForeignKey]:
         """Foreign keys of a table that lead into the closure."""
@@ -49,8 +78,11 @@ class _Side:
             if k.parent in self.component and self.relation_of(k.parent)
         ]
 
-    def number(self, table: TableName) -> int:
-        return list(self.tables).index(table)
+    def reach_name(self, table: TableName) -> Composable:
+        return ident(f"rc_reach_{self.prefix}_{self.numbers[table]}")
+
+    def cycle_name(self, table: TableName) -> Composable:
+        return ident(f"rc_cycle_{self.prefix}_{self.numbers[self.component[table][0]]}")
 
     def cyclic(self, table: TableName) -> bool:
         members = self.component[table]
@@ -64,9 +96,7 @@ class _Side:
             if key.parent not in inside or not self.cyclic(table):
                 columns = join([q("{}.{}", alias(table), ident(c)) for c in key.columns])
                 referenced = join([ident(c) for c in key.parent_columns])
-                parts.append(
-                    q("({}) IN (SELECT {} FROM {})", columns, referenced, ident(f"rc_reach_{self.number(key.parent)}"))
-                )
+                parts.append(q("({}) IN (SELECT {} FROM {})", columns, referenced, self.reach_name(key.parent)))
         return q("({})", join(parts, " OR ")) if parts else raw("false")
 
     def condition(self, table: TableName) -> Composable:
@@ -74,60 +104,114 @@ class _Side:
             return self.from_outside(table)
         return q(
             "({0}.tableoid, {0}.ctid) IN (SELECT tab, id FROM {1} WHERE n = {2})",
-            alias(table),
-            ident(f"rc_cycle_{self.number(self.component[table][0])}"),
-            lit(self.number(table)),
-        )
+            alias(table), self.cycle_name(table), lit(self.numbers[table])
+        )  # fmt: skip
+
+    def referenced(self, table: TableName) -> list[str]:
+        """The columns by which others of the closure refer to a table."""
+        keys = self.catalog.tables[table].referenced_by
+        return sorted({column for key in keys if key.child in self.component for column in key.parent_columns})
+
+    def columns(self, table: TableName) -> Composable:
+        return q("SELECT {} FROM {} AS {}", join([q("{}.{}", alias(table), ident(c)) for c in self.referenced(table)]),
+                 self.relation_of(table) or raw(""), alias(table))  # fmt: skip
 
     def reach(self, table: TableName) -> Composable:
-        """The CTE of a table's reached rows, with the columns that others refer to."""
-        wanted = {c for key in self.catalog.tables[table].referenced_by for c in key.parent_columns}
-        columns = join([q("{}.{}", alias(table), ident(c)) for c in sorted(wanted)]) if wanted else raw("1")
-        return q("{} AS MATERIALIZED (SELECT {} FROM {} AS {} WHERE {})", ident(f"rc_reach_{self.number(table)}"), columns,
-                 self.relation_of(table) or raw(""), alias(table), self.condition(table))  # fmt: skip
+        """What is reached of a table, in the columns that others refer to."""
+        return q("{} WHERE {}", self.columns(table), self.condition(table))
 
     def cycle(self, members: Sequence[TableName]) -> Composable:
-        """The CTE of the row positions that a cycle of tables reaches."""
+        """The row positions that a cycle of tables reaches, as a recursive CTE."""
         starts: list[Composable] = []
         hops: list[Composable] = []
         for table in members:
             relation = self.relation_of(table)
             if relation is None:
                 continue
-            starts.append(q("SELECT {n} AS n, {a}.tableoid AS tab, {a}.ctid AS id FROM {r} AS {a} WHERE {w}", n=lit(self.number(table)),
+            starts.append(q("SELECT {n} AS n, {a}.tableoid AS tab, {a}.ctid AS id FROM {r} AS {a} WHERE {w}", n=lit(self.numbers[table]),
                             a=alias(table), r=relation, w=self.from_outside(table)))  # fmt: skip
             for key in self.keys_into(table):
                 if key.parent in members:
                     hops.append(
                         q("SELECT {n} AS n, c.tableoid AS tab, c.ctid AS id FROM {p} p JOIN {c} c ON {on} WHERE r.n = {pn}"
-                          " AND p.tableoid = r.tab AND p.ctid = r.id", n=lit(self.number(table)), p=self.relation_of(key.parent) or raw(""),
-                          c=relation, on=on_keys("c", key.columns, "p", key.parent_columns), pn=lit(self.number(key.parent)))
+                          " AND p.tableoid = r.tab AND p.ctid = r.id", n=lit(self.numbers[table]), p=self.relation_of(key.parent) or raw(""),
+                          c=relation, on=on_keys("c", key.columns, "p", key.parent_columns), pn=lit(self.numbers[key.parent]))
                     )  # fmt: skip
-        name = ident(f"rc_cycle_{self.number(members[0])}")
-        return q("{n}(n, tab, id) AS (({s}) UNION SELECT x.n, x.tab, x.id FROM {n} r, LATERAL ({h}) x)", n=name,
-                 s=join(starts, " UNION "), h=join(hops, " UNION ALL "))  # fmt: skip
+        return q("{n}(n, tab, id) AS (({s}) UNION SELECT x.n, x.tab, x.id FROM {n} r, LATERAL ({h}) x)",
+                 n=self.cycle_name(members[0]), s=join(starts, " UNION "), h=join(hops, " UNION ALL "))  # fmt: skip
 
 
 def scopes(
-    catalog: Catalog, roots: Mapping[TableName, Composable], tables: Sequence[TableName], relation_of: RelationOf
-) -> dict[TableName, Scope]:
-    """A condition for each table of the closure that this side has, with the WITH clause it stands on."""
+    catalog: Catalog,
+    roots: Mapping[TableName, Composable],
+    tables: Sequence[TableName],
+    relation_of: RelationOf,
+    session: Session,
+    prefix: str,
+) -> tuple[dict[TableName, Scope], Reach]:
+    """A condition for each table of the closure that this side has, and what it stands on; `prefix` keeps names apart."""
     graph: nx.DiGraph[TableName] = nx.DiGraph()
     graph.add_nodes_from(tables)
     graph.add_edges_from(
         (key.parent, name) for name in tables for key in catalog.tables[name].references if key.parent in tables
     )
     components = [tuple(sorted(members)) for members in nx.strongly_connected_components(graph)]
-    side = _Side(catalog, roots, tables, relation_of, {name: members for members in components for name in members})
-    result: dict[TableName, Scope] = {}
-    for name in tables:
-        if relation_of(name) is None:
+    component = {name: members for members in components for name in members}
+    numbers = {name: number for number, name in enumerate(tables)}
+    side = _Side(catalog, roots, tables, relation_of, prefix, component, numbers)
+    present = [name for name in tables if relation_of(name) is not None]
+    order = [member for head in _in_order(graph, component) for member in component[head] if member in present]
+    reach = Reach(session)
+    if session.value(_MAY_MAKE):
+        for name in order:
+            _materialise(side, name, reach)
+        return {name: Scope(where=side.condition(name)) for name in present}, reach
+    return {name: Scope(side.condition(name), _with(side, order, graph, name)) for name in present}, reach
+
+
+_MAY_MAKE: LiteralString = "SELECT has_database_privilege(current_database(), 'TEMP') AND NOT pg_is_in_recovery()"
+
+
+def _in_order(graph: nx.DiGraph[TableName], component: Mapping[TableName, tuple[TableName, ...]]) -> list[TableName]:
+    """The heads of the components, parents before children."""
+    condensed: nx.DiGraph[TableName] = nx.DiGraph()
+    condensed.add_nodes_from(members[0] for members in component.values())
+    condensed.add_edges_from((component[a][0], component[b][0]) for a, b in graph.edges if component[a] != component[b])
+    return list(nx.lexicographical_topological_sort(condensed))
+
+
+def _materialise(side: _Side, name: TableName, reach: Reach) -> None:
+    members = side.component[name]
+    if side.cyclic(name) and members[0] not in reach.cycles:
+        cycle = side.cycle_name(name)
+        reach.cycles.add(members[0])
+        reach.made.append(q("CREATE TEMP TABLE {} (n int, tab oid, id tid) ON COMMIT DROP", cycle))
+        reach.filled.append(
+            q("WITH RECURSIVE {} INSERT INTO pg_temp.{n} SELECT n, tab, id FROM {n}", side.cycle(members), n=cycle)
+        )
+        reach.filled.append(q("ANALYZE {}", cycle))
+    if side.referenced(name):
+        table = side.reach_name(name)
+        reach.made.append(q("CREATE TEMP TABLE {} ON COMMIT DROP AS {} WITH NO DATA", table, side.columns(name)))
+        reach.filled.append(q("INSERT INTO {} {}", table, side.reach(name)))
+        reach.filled.append(q("ANALYZE {}", table))
+
+
+def _with(side: _Side, order: Sequence[TableName], graph: nx.DiGraph[TableName], name: TableName) -> Composable | None:
+    """The same as CTEs, for one table: all that leads to it."""
+    above = _ancestors(graph, name) | ({name} if side.cyclic(name) else set[TableName]())
+    parts: list[Composable] = []
+    heads: set[TableName] = set()
+    for table in order:
+        if table not in above:
             continue
-        above = {one for one in _ancestors(graph, name) if relation_of(one) is not None}
-        if side.cyclic(name):
-            above.add(name)
-        result[name] = Scope(where=side.condition(name), with_=_with(side, graph, above, name))
-    return result
+        head = side.component[table][0]
+        if side.cyclic(table) and head not in heads:
+            heads.add(head)
+            parts.append(side.cycle(side.component[table]))
+        if side.referenced(table) and table != name:
+            parts.append(q("{} AS MATERIALIZED ({})", side.reach_name(table), side.reach(table)))
+    return q("WITH RECURSIVE {} ", join(parts)) if parts else None
 
 
 def _ancestors(graph: nx.DiGraph[TableName], name: TableName) -> set[TableName]:
@@ -138,17 +222,3 @@ def _ancestors(graph: nx.DiGraph[TableName], name: TableName) -> set[TableName]:
         seen |= parents
         queue += parents
     return seen - {name}
-
-
-def _with(side: _Side, graph: nx.DiGraph[TableName], above: set[TableName], name: TableName) -> Composable | None:
-    parts: list[Composable] = []
-    heads = {name: members[0] for name, members in side.component.items()}
-    condensed: nx.DiGraph[TableName] = nx.DiGraph()
-    condensed.add_nodes_from(heads.values())
-    condensed.add_edges_from((heads[a], heads[b]) for a, b in graph.edges if heads[a] != heads[b])
-    for head in nx.lexicographical_topological_sort(condensed):
-        members = [member for member in side.component[head] if member in above]
-        if members and side.cyclic(members[0]):
-            parts.append(side.cycle(side.component[members[0]]))
-        parts += [side.reach(table) for table in members if table != name or not side.cyclic(name)]
-    return q("WITH RECURSIVE {} ", join(parts)) if parts else None

@@ -1,6 +1,6 @@
 """All intents on one connection become ordered-to-be steps: columns, differences, integrity, cascades, lines, edges, risks.
 
-Two halves, because a read-only transaction cannot create even a temporary table: `prepare` makes the tables, `observe` fills them.
+In parts, because a read-only transaction cannot create even a temporary table: `prepare` makes the tables, `load` and `observe` fill them.
 """
 
 from __future__ import annotations
@@ -40,16 +40,20 @@ def prepare(
     return extra
 
 
+def load(session: Session, intents: Sequence[Intent]) -> list[Found]:
+    """Bring lines into their temporary tables and account for every column of either side."""
+    return [settle_columns(intent, *_available(session, intent)) for intent in intents]
+
+
 def observe(
     session: Session,
     catalog: Catalog,
-    intents: Sequence[Intent],
+    founds: Sequence[Found],
     bystanders: Sequence[Intent],
     *,
     count_extra: bool = False,
 ) -> list[Found]:
     """Read both sides of every intent and find what differs, what is impossible and what goes along."""
-    founds = [settle_columns(intent, *_available(session, intent)) for intent in intents]
     for found in founds:
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
