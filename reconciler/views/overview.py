@@ -92,6 +92,8 @@ class Overview:
         """What to say of a plan without steps."""
         if self.plan.steps:
             return None
+        if any(hazard.kind == "irreversible" for hazard in self.hazards):  # an undo
+            return "No changes: nothing of the plan can be taken back."
         if self.plan.header.deferred:
             return "No changes can be planned yet: what is left is deferred."
         return f"No changes. {in_sync(resources(self.plan.header.spec))}."

@@ -1005,3 +1005,15 @@ def test_status_agrees_with_the_plan(bench: Bench) -> None:
     bench.write(WHOLE)
     [status] = app.status(bench.session())
     assert (status.in_sync, status.missing, status.changed, status.extra) == (1, 1, 1, 2)
+
+
+def test_a_referenced_value_that_would_move_rows_along_is_refused(bench: Bench) -> None:
+    bench.both("CREATE TABLE p (id int PRIMARY KEY, code text UNIQUE, name text)")
+    bench.both("CREATE TABLE c (id int PRIMARY KEY, code text REFERENCES p (code) ON UPDATE CASCADE)")
+    bench.both("INSERT INTO p VALUES (1, 'a', 'x'), (2, 'b', 'y'); INSERT INTO c VALUES (1, 'a')")
+    bench.backup.sql("UPDATE p SET code = 'z' WHERE id = 1")
+    with pytest.raises(ReconcilerError) as caught:
+        bench.plan("p: { table: production.p, source: backup }")
+    assert "new values of code would go on into 1 rows of public.c" in caught.value.what
+    bench.backup.sql("UPDATE p SET code = 'a', name = 'w' WHERE id = 1; UPDATE p SET code = 'q' WHERE id = 2")
+    bench.law("p: { table: production.p, source: backup }", same=("p",))

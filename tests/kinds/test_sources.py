@@ -142,3 +142,13 @@ def test_what_extract_saves_restores_the_same(bench: Bench) -> None:
     bench.write("t: { table: production.t, source: backup, compare: exact }\n")
     assert summary(bench.plan()) == {}
     assert bench.apply(bench.plan()).code is Exit.DONE
+
+
+def test_a_csv_may_have_more_columns_than_the_table(bench: Bench) -> None:
+    bench.production.sql("CREATE TABLE t (id int PRIMARY KEY, a text, twice int GENERATED ALWAYS AS (id * 2) STORED)")
+    (bench.folder / "data").mkdir()
+    (bench.folder / "data" / "t.csv").write_text("id,more,a,twice\n1,x,one,2\n2,,two,4\n", "utf-8")
+    use(bench, "data")
+    plan = bench.law()
+    assert any("columns that public.t lacks, left out: more" in note for step in plan.steps for note in step.notes)
+    assert bench.production.sql("SELECT * FROM t ORDER BY id") == [(1, "one", 2), (2, "two", 4)]

@@ -78,7 +78,14 @@ class ForeignKey:
 
     @property
     def action(self) -> str:
-        return {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}[self.on_delete]
+        return _ACTIONS[self.on_delete]
+
+    @property
+    def update_action(self) -> str:
+        return _ACTIONS[self.on_update]
+
+
+_ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
 @dataclass(frozen=True)

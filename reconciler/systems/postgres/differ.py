@@ -81,8 +81,16 @@ def temporary_tables(intent: Intent) -> list[Composable]:
         made.append(
             q("CREATE TEMP TABLE {} (n int8 GENERATED ALWAYS AS IDENTITY, line json) ON COMMIT DROP", intent.temp("l"))
         )
+        # A CSV is read whole, column by column: those that the target lacks, or computes, are read as text and left out.
+        own = {c.name for c in table.columns.values() if not c.generated}
+        foreign = [q("null::text AS {}", ident(name)) for name in intent.source.header if name not in own]
         made.append(
-            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("f"), rows, where)
+            q(
+                "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+                intent.temp("f"),
+                join([rows, *foreign]),
+                where,
+            )
         )
     else:
         made.append(

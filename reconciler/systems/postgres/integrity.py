@@ -69,6 +69,30 @@ def group(founds: Sequence[Found]) -> dict[TableName, list[Found]]:
     return by_table
 
 
+def refuse_moved_keys(session: Session, founds: Sequence[Found]) -> None:
+    """An update that ON UPDATE CASCADE, SET NULL or SET DEFAULT would carry on into rows that are not listed is refused."""
+    for found in founds:
+        positions = {c.name: n for n, c in enumerate(found.compared, 1)}
+        for key in found.intent.target.referenced_by:
+            moved = [column for column in key.parent_columns if column in positions]
+            if key.on_update in "ar" or not found.changed or not moved:
+                continue
+            intent = found.intent
+            count = session.value(
+                q("SELECT count(*) FROM {child} c JOIN {t} t ON {fk} JOIN {d} d ON {on} WHERE d.kind = 'c' AND ({flags})",
+                  child=relation(key.child), t=relation(intent.target.name), fk=on_keys("c", key.columns, "t", key.parent_columns),
+                  d=intent.temp("d"), on=on_keys("d", found.keys, "t", intent.key),
+                  flags=join([q("d.m[{}]", lit(positions[column])) for column in moved], " OR "))
+            )  # fmt: skip
+            if count:
+                raise ReconcilerError(
+                    f"{intent.label}: new values of {', '.join(moved)} would go on into {count} rows of {full_name(key.child)}",
+                    where=intent.place,
+                    why=f"{key.name} is ON UPDATE {key.update_action}, and a plan lists every row it changes",
+                    todo=f"leave {', '.join(moved)} out (columns: {{ except: [{', '.join(moved)}] }}), or change these values by hand",
+                )
+
+
 def _concerned(found: Found, key: ForeignKey) -> bool:
     written = {c.name for c in found.written}
     return bool(found.missing or found.changed) and set(key.columns) <= written

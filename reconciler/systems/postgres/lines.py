@@ -84,13 +84,6 @@ def _try(session: Session, query: Composable) -> str | None:
 
 
 def _load_csv(session: Session, intent: Intent, source: LinesSource) -> tuple[str, ...]:
-    own = {name for name, column in intent.target.columns.items() if not column.generated}
-    foreign = [name for name in source.header if name not in own]
-    if foreign:
-        raise ReconcilerError(
-            f"{intent.address}: {source.place} has columns that {intent.target.name} lacks: {', '.join(foreign)}", where=intent.place,
-            why="a CSV is read by PostgreSQL as it is, column by column", todo="take these columns out of the file",
-        )  # fmt: skip
     names = join([ident(name) for name in source.header])
     session.run("SAVEPOINT rc_lines")
     try:

@@ -6,6 +6,7 @@ In parts, because a read-only transaction cannot create even a temporary table: 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.names import TableName
@@ -14,7 +15,7 @@ from reconciler.systems.postgres.cascades import bystander, follow_deletes, reac
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
-from reconciler.systems.postgres.integrity import check_parents, check_uniques, group
+from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.rows import Intent, LinesSource, OnExtra, alias, full_name, relation
 from reconciler.systems.postgres.session import Session, join, lit, q, raw
@@ -59,6 +60,7 @@ def observe(
         _refuse_holes(found)
     check_overlap(session, founds)
     everyone = [*founds, *(Found(intent) for intent in bystanders)]
+    refuse_moved_keys(session, founds)
     follow_deletes(session, catalog, everyone)
     check_parents(session, everyone)
     return everyone
@@ -276,4 +278,4 @@ def _limit(session: Session, found: Found) -> int:
     text = found.intent.max_delete
     if not text.endswith("%"):
         return int(text)
-    return int(scope_count(session, found.intent) * float(text[:-1]) / 100)
+    return int(Fraction(text[:-1]) * scope_count(session, found.intent) / 100)
