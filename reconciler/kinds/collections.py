@@ -62,7 +62,7 @@ def compile_collection(world: World, address: str, collection: Collection, first
             return _cascade(world, address, collection, connection, roots, follow, first)
 
 
-def _place(world: World, address: str, *path: str) -> Location | None:
+def place_of(world: World, address: str, *path: str) -> Location | None:
     return world.spec.locate(*address.split(".", 1), *path)
 
 
@@ -90,15 +90,15 @@ def _condition(world: World, session: Session, text: str, table: Table, place: L
 def _one(
     world: World, address: str, collection: Collection, connection: str, name: TableName, where: str | None, number: int
 ) -> Intent:
-    place = _place(world, address, "table")
+    place = place_of(world, address, "table")
     target = find_table(world, connection, name, place)
     session = world.session(connection)
-    scope_place = _place(world, address, "where")
+    scope_place = place_of(world, address, "where")
     scope = Scope(_condition(world, session, where, target, scope_place)) if where else Scope()
     source = _source(world, address, collection, target, connection)
     if source is None:
         raise ReconcilerError(
-            f"{address}: the source has no table {target.name.name}", where=_place(world, address, "source"),
+            f"{address}: the source has no table {target.name.name}", where=place_of(world, address, "source"),
             todo="name the table: source: connection.table, or map it under the connection's `tables`",
         )  # fmt: skip
     if where and isinstance(source, TableSource):
@@ -135,7 +135,7 @@ def _source(
                 return None
             if name == connection and there.name == target.name:
                 raise ReconcilerError(
-                    f"{address}: source and table are the same", where=_place(world, address, "source")
+                    f"{address}: source and table are the same", where=place_of(world, address, "source")
                 )
             return TableSource(world.session(name), there)
 
@@ -154,7 +154,7 @@ def _intent(
     root: bool = False,
     fill: bool = False,
 ) -> Intent:
-    place = _place(world, address)
+    place = place_of(world, address)
     if target.kind not in "rp":
         raise ReconcilerError(
             f"{address}: {full_name(target.name)} is not a table", where=place, todo="rows are written to tables"
@@ -169,7 +169,7 @@ def _intent(
     for column in key:
         if column not in target.columns:
             raise ReconcilerError(
-                f"{address}: {full_name(target.name)} has no column {column!r}", where=_place(world, address, "key")
+                f"{address}: {full_name(target.name)} has no column {column!r}", where=place_of(world, address, "key")
             )
     newer = options.on_changed.column if isinstance(options.on_changed, Newer) else None
     changed = OnChanged.NEWER if newer else OnChanged(options.on_changed or ("fill" if fill else "update"))
@@ -214,13 +214,15 @@ def _cascade(
 ) -> Compiled:
     catalog: Catalog = world.catalog(connection)
     session = world.session(connection)
-    targets = {name: find_table(world, connection, name, _place(world, address, "roots", str(name))) for name in roots}
+    targets = {
+        name: find_table(world, connection, name, place_of(world, address, "roots", str(name))) for name in roots
+    }
     start = sorted(table.name for table in targets.values())
     tables = dependents(catalog, start) if follow else start
     for name in {TableName.parse(text) for text in collection.tables}:
         if not any(name in (table, TableName(None, table.name)) for table in tables):
             raise ReconcilerError(
-                f"{address}: {name} does not depend on the roots", where=_place(world, address, "tables", str(name)),
+                f"{address}: {name} does not depend on the roots", where=place_of(world, address, "tables", str(name)),
                 todo=f"the tables are {', '.join(str(table) for table in tables)}",
             )  # fmt: skip
     sources = {name: _source(world, address, collection, catalog.tables[name], connection) for name in tables}
@@ -238,7 +240,7 @@ def _cascade(
     target_roots: dict[TableName, Composable] = {}
     source_roots: dict[TableName, Composable] = {}
     for name, text in roots.items():
-        table, place = targets[name], _place(world, address, "roots", str(name))
+        table, place = targets[name], place_of(world, address, "roots", str(name))
         source = sources[table.name]
         if source is None:
             raise ReconcilerError(f"{address}: the source has no table {full_name(table.name)}", where=place)

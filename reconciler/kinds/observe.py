@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.kinds.collections import compile_collection
+from reconciler.kinds.collections import Compiled, compile_collection
+from reconciler.kinds.unique_keys import compile_unique_key
 from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard
+from reconciler.spec import Collection, Resource, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
@@ -111,7 +113,7 @@ def observed(
     resources = world.spec.resources()
     for address in addresses:
         first = intents[-1].number + 1 if intents else 0
-        made = compile_collection(world, address, resources[address], first)
+        made = _compile(world, address, resources[address], first)
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
@@ -134,11 +136,22 @@ def observed(
             world.session(connection),
             world.catalog(connection),
             founds,
+            by_connection[connection],
             bystanders[connection],
             count_extra=count_extra,
         )
     _defer(result)
     return result
+
+
+def _compile(world: World, address: str, resource: Resource, first: int) -> Compiled:
+    match resource:
+        case Collection():
+            return compile_collection(world, address, resource, first)
+        case UniqueKey():
+            return compile_unique_key(world, address, resource, first)
+        case _:
+            raise AssertionError(f"{address}: no kind compiles it")
 
 
 def _defer(result: Observed) -> None:

@@ -24,8 +24,8 @@ VARIABLE = "RECONCILER_DIGEST_KEY"
 
 def digest_pads(spec: Spec, environ: Mapping[str, str]) -> tuple[bytes, bytes] | None:
     """HMAC's two pads of the digest key; None where no column is sensitive."""
-    resources = spec.resources().values()
-    if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
+    collections = spec.document.collections.values()
+    if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in collections):
         return None
     key = environ.get(VARIABLE, "").encode()
     if not key:
@@ -47,7 +47,7 @@ def rereading(world: World) -> Secrets:
         if item.step.verb is Verb.DELETE or not item.todo:
             return
         address = item.step.address
-        collection = world.spec.resources()[address]
+        collection = world.spec.document.collections[address.partition(".")[2]]
         made = compile_collection(world, address, collection, next(first))
         intent = next(it for it in made.intents if full_name(it.target.name) == item.step.target)
         session.run(join(temporary_tables(intent), "; "))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.plan.step import Change, Deferred, Hazard, Image, Step, Verb
+from reconciler.plan.step import Change, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
 
@@ -82,20 +82,29 @@ def step_line(step: Step) -> str:
     }
     if step.triggers != "fire":
         tree["triggers"] = step.triggers
+    if step.unique:
+        tree["unique"] = list(step.unique)
+    if step.archive:
+        tree["archive"] = step.archive
+    if step.archived_by:
+        tree["archived_by"] = step.archived_by
+    if step.apart:
+        tree["apart"] = True
     return dumps(tree)
 
 
 def change_line(change: Change) -> str:
     """A change's line."""
-    return dumps(
-        {
-            "of": change.of,
-            "key": list(change.key),
-            "before": _sorted(change.before),
-            "after": _sorted(change.after),
-            "reason": change.reason,
-        }
-    )
+    tree = {
+        "of": change.of,
+        "key": list(change.key),
+        "before": _sorted(change.before),
+        "after": _sorted(change.after),
+        "reason": change.reason,
+    }
+    if change.kept:
+        tree["kept"] = {"key": list(change.kept.key), "has": change.kept.has, "over": change.kept.over}
+    return dumps(tree)
 
 
 def change_prefix(step_id: str) -> str:
@@ -105,7 +114,9 @@ def change_prefix(step_id: str) -> str:
 
 def parse_change(line: bytes | str) -> Change:
     tree = json.loads(line)
-    return Change(tree["of"], tuple(tree["key"]), tree["before"], tree["after"], tree["reason"])
+    kept = tree.get("kept")
+    row = Kept(tuple(kept["key"]), kept["has"], kept["over"]) if kept else None
+    return Change(tree["of"], tuple(tree["key"]), tree["before"], tree["after"], tree["reason"], row)
 
 
 def _identify(header: Header, digest: str) -> str:
@@ -174,7 +185,9 @@ class Plan:
         """How many changes of a step have each reason, without parsing them."""
         counts: dict[bytes, int] = {}
         for line in self.lines(step):
-            reason = line[line.rfind(b',"reason":') + 10 : -2]
+            at = line.rfind(b',"reason":') + 10
+            end = line.rfind(b',"kept":{"key":[', at)
+            reason = line[at : end if end > 0 else -2]
             counts[reason] = counts.get(reason, 0) + 1
         return {json.loads(reason): count for reason, count in sorted(counts.items())}
 
@@ -301,6 +314,10 @@ def _parse_step(tree: dict[str, object]) -> Step:
         together=cast("str | None", tree["together"]),
         notes=tuple(fields["notes"]),
         triggers=cast("str", tree.get("triggers", "fire")),
+        unique=tuple(fields.get("unique", ())),
+        archive=cast("str", tree.get("archive", "")),
+        archived_by=cast("str", tree.get("archived_by", "")),
+        apart=cast("bool", tree.get("apart", False)),
     )
 
 

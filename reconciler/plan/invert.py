@@ -17,6 +17,9 @@ _OPPOSITE = {
     Verb.INSERT: Verb.DELETE,
     Verb.DELETE: Verb.INSERT,
     Verb.UPDATE: Verb.UPDATE,
+    Verb.CREATE: Verb.DROP,
+    Verb.DROP: Verb.CREATE,
+    Verb.ALTER: Verb.ALTER,
 }
 _UNDO = "undo of "
 
@@ -24,11 +27,11 @@ _UNDO = "undo of "
 def invert_change(change: Change, of: str) -> Change:
     """The change that takes this one back."""
     before, after = change.after, change.before
-    if change.before is not None and change.after is not None:
+    if change.before is not None and change.after is not None and "sql" not in change.after:
         read_only: Image = {name: value for name, value in change.before.items() if name not in change.after}
         before = {**change.after, **read_only}
         after = {name: value for name, value in change.before.items() if name in change.after}
-    return Change(of, change.key, before, after, _toggle(change.reason))
+    return Change(of, change.key, before, after, _toggle(change.reason), change.kept)
 
 
 def invert(plan: Plan) -> tuple[Header, list[Planned]]:
@@ -49,6 +52,7 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
             verb=_OPPOSITE[step.verb],
             needs=(),
             together=renamed[step.together] if step.together else None,
+            archived_by=plan.id if step.archive and step.verb is Verb.DELETE else "",
             notes=tuple(_backwards(note) for note in step.notes if note.startswith("columns: ")),
         )
         drafts.append(draft)
@@ -91,7 +95,7 @@ def _irreversible(step: Step) -> str | None:
     match step.verb:
         case Verb.SETVAL:
             return "a sequence is never lowered"
-        case Verb.INSERT:
+        case Verb.INSERT | Verb.CREATE | Verb.DROP | Verb.ALTER:
             return None
         case Verb.UPDATE | Verb.DELETE:
             return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None

@@ -123,10 +123,13 @@ def _walk(
 
 
 def runs(steps: Iterable[Step]) -> list[tuple[str, list[Step]]]:
-    """Consecutive steps of one connection: each run is one transaction where the connection knows transactions."""
+    """Consecutive steps of one connection: each run is one transaction where the connection knows transactions.
+
+    A step that stands apart of transactions is a run of its own.
+    """
     result: list[tuple[str, list[Step]]] = []
     for step in steps:
-        if not result or result[-1][0] != step.connection:
+        if not result or result[-1][0] != step.connection or step.apart or result[-1][1][-1].apart:
             result.append((step.connection, []))
         result[-1][1].append(step)
     return result

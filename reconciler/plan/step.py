@@ -41,6 +41,15 @@ _GLYPHS = {
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The row that stays where a duplicate goes: its key, and what decided, of the one and of the other."""
+
+    key: tuple[str, ...]
+    has: str | None
+    over: str | None
+
+
+@dataclass(frozen=True)
 class Change:
     """One thing. `before` is None for what is absent, `after` is None for what goes.
 
@@ -52,6 +61,7 @@ class Change:
     before: Image | None
     after: Image | None
     reason: str
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,14 @@ class Step:
     together: str | None = None
     notes: tuple[str, ...] = ()
     triggers: str = "fire"
+    unique: tuple[str, ...] = ()
+    """Columns that a deleted row shares with the one that is kept for it (`Change.kept`)."""
+    archive: str = ""
+    """The table that deleted rows go to; of inserts the one they come back from."""
+    archived_by: str = ""
+    """Of inserts that come back from an archive: the plan that had put them there."""
+    apart: bool = False
+    """Carried out outside of a transaction."""
 
     @property
     def address(self) -> str:

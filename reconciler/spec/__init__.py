@@ -23,7 +23,9 @@ from reconciler.spec.connections import (
 )
 from reconciler.spec.document import Document, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
+from reconciler.spec.models import Resource
 from reconciler.spec.schema import json_schema
+from reconciler.spec.unique_key import Rule, RuleSql, UniqueKey
 from reconciler.spec.values import Number, Value, json_text
 
 __all__ = [
@@ -41,12 +43,16 @@ __all__ = [
     "PostgresConnection",
     "PostgresSpec",
     "ResolvedConnection",
+    "Resource",
     "RowOptions",
+    "Rule",
+    "RuleSql",
     "Secret",
     "SourceRows",
     "SourceTable",
     "Spec",
     "TableOptions",
+    "UniqueKey",
     "Value",
     "Variable",
     "from_canonical",

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, Wit
 from pydantic_core import PydanticCustomError
 
 from reconciler.plan.names import TableName, split_dotted
-from reconciler.spec.models import Strict
+from reconciler.spec.models import Resource, Strict
 from reconciler.spec.values import Value, describe
 
 # `true` means every row, in YAML as in SQL.
@@ -195,7 +195,7 @@ class Cascade:
     follow: bool
 
 
-class Collection(RowOptions):
+class Collection(Resource, RowOptions):
     """Rows of a table, or of tables that hang together, as a source has them."""
 
     model_config = ConfigDict(
@@ -229,16 +229,6 @@ class Collection(RowOptions):
     tables: dict[str, TableOptions] = Field(
         default_factory=dict[str, TableOptions],
         description="Options for single tables ([schema.]table) of such a collection.",
-    )
-    needs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        (),
-        description="Addresses of resources that are carried out before this one.",
-        examples=[["collections.publications"]],
-    )
-    description: str | None = Field(None, description="What it is for, shown in the plan.")
-    protect: bool = Field(
-        False,
-        description="true: nothing that exists is deleted or overwritten; such changes are listed as blocked and left.",
     )
 
     def scope(self) -> OneTable | Cascade:

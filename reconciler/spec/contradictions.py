@@ -8,6 +8,7 @@ from typing import cast
 from reconciler.plan.names import TableName
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, RowOptions, connection_and_table
 from reconciler.spec.problems import Problems, dotted
+from reconciler.spec.unique_key import Rule, UniqueKey
 from reconciler.spec.values import Path, Value, json_text
 
 _OF_ONE_TABLE = ("key", "columns", "sensitive", "where")
@@ -21,6 +22,39 @@ def report(collection: Collection, at: Path, problems: Problems) -> None:
     _names(collection, at, problems)
     if isinstance(collection.source, InlineRows):
         _rows(collection, collection.source, (*at, "source", "rows"), problems)
+
+
+def report_unique_key(unique_key: UniqueKey, at: Path, problems: Problems) -> None:
+    """Note everything in the unique key that contradicts itself."""
+    for index, name in enumerate(unique_key.key):
+        if name in unique_key.key[:index]:
+            problems.add(f"`{name}` stands twice in {dotted((*at, 'key'))}", (*at, "key", index), todo="keep one")
+    decided: set[str] = set()
+    for index, rule in enumerate(unique_key.keep):
+        if isinstance(rule, Rule):
+            if rule.column in unique_key.key:
+                why = "rows that share the key share this column"
+                problems.add(
+                    f"`{rule.column}` decides nothing", (*at, "keep", index), why=why, todo="take the rule out"
+                )
+            elif rule.column in decided:
+                problems.add(f"`{rule.column}` has two rules", (*at, "keep", index), todo="keep one")
+            decided.add(rule.column)
+    for word, text in (("table", unique_key.table), ("archive", unique_key.archive)):
+        if text is None:
+            continue
+        try:
+            if word == "archive":
+                TableName.parse(text)
+            elif connection_and_table(text)[1] is None:
+                todo = f"write table: {text}.name_of_the_table"
+                problems.add(f"{dotted((*at, word))} names no table", (*at, word), todo=todo)
+        except ValueError as error:
+            todo = "write table or schema.table" if word == "archive" else "write connection.table"
+            problems.add(str(error), (*at, word), todo=todo)
+            return
+    if unique_key.archive is not None and unique_key.archive_table() == unique_key.target()[1]:
+        problems.add("the archive is the table itself", (*at, "archive"), todo="name another table")
 
 
 def _shape(collection: Collection, at: Path, problems: Problems) -> None:

@@ -56,6 +56,21 @@ def report_connections(
         )
 
 
+def report_target(
+    at: Path, text: str, connections: Mapping[str, ConnectionSpec | None], declared_in: str, problems: Problems
+) -> None:
+    """Note a target whose connection is not declared or holds files."""
+    target = _connection(text)
+    if target is None:
+        return
+    if target not in connections:
+        todo = did_you_mean(target, tuple(connections), f"declare it under `connections` in {declared_in}")
+        problems.add(f"the connection `{target}` is not declared", at, todo=todo)
+    elif isinstance(connections[target], FilesSpec):
+        why = "files can be a source, never a target"
+        problems.add(f"`{target}` is a folder or file", at, why=why, todo="name a postgres connection")
+
+
 def _connection(text: object) -> str | None:
     """The connection a dotted name begins with, where it can be read at all."""
     if not isinstance(text, str):

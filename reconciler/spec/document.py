@@ -10,6 +10,7 @@ from reconciler.spec.collection import Collection
 from reconciler.spec.connections import FilesSpec, PostgresSpec
 from reconciler.spec.models import Strict
 from reconciler.spec.references import NAME
+from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Number
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -52,14 +53,16 @@ class Document(Strict):
     collections: dict[Name, Collection] = Field(
         default_factory=dict[str, Collection], description="Rows of a table, within a scope, as a source has them."
     )
+    unique_keys: dict[Name, UniqueKey] = Field(
+        default_factory=dict[str, UniqueKey], description="At most one row per key, from now on."
+    )
 
 
-SECTIONS = ("variables", "connections", "collections")
-RESOURCE_SECTIONS = ("collections",)
+RESOURCE_SECTIONS = ("collections", "unique_keys")
+SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
 SECTIONS_TO_COME: dict[str, frozenset[str]] = {
-    "unique_keys": frozenset({"keep", "references", "archive", "constraint", "lock"}),
     "bucket_prefixes": frozenset(
         {
             "bucket",

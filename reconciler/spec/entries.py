@@ -23,6 +23,7 @@ from reconciler.spec.document import Variable
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
 from reconciler.spec.problems import Problems, dotted, one_of, suggest
+from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
 _Model = TypeVar("_Model", bound=Strict)
@@ -96,6 +97,21 @@ def collection_of(
     return collection
 
 
+def unique_key_of(
+    root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
+) -> UniqueKey | None:
+    """A unique key, with its SQL examined."""
+    path: Path = ("unique_keys", name)
+    strings.report_sql(root, (*path, "where"), variables, problems)
+    keep = value.get("keep") if isinstance(value, dict) else None
+    for index in range(len(keep) if isinstance(keep, list) else 0):
+        strings.report_sql(root, (*path, "keep", index), variables, problems)
+    unique_key = _model(UniqueKey, path, value, problems)
+    if unique_key is not None:
+        contradictions.report_unique_key(unique_key, path, problems)
+    return unique_key
+
+
 def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
     """The entry as its model, or None after saying why it is none."""
     if not isinstance(value, dict):
@@ -103,6 +119,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "variables": "{ default: … }",
             "connections": '{ postgres: "${env:NAME}" }',
             "collections": "{ table: …, source: … }",
+            "unique_keys": "{ table: …, key: […] }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"
         problems.add(f"{dotted(path)} is a mapping, and {describe(value)} stands there", path, todo=todo)

@@ -10,12 +10,12 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.spec import dangling, given, strings
-from reconciler.spec.collection import Collection
 from reconciler.spec.connections import FilesSpec, ResolvedConnection, resolve
 from reconciler.spec.document import SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, variable_of
+from reconciler.spec.entries import collection_of, connection_of, unique_key_of, variable_of
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
+from reconciler.spec.models import Resource
 from reconciler.spec.nodes import MapNode, at, from_plain, place_in, place_of, plain
 from reconciler.spec.problems import Problems, did_you_mean
 from reconciler.spec.values import Value, ordered, to_canonical
@@ -45,9 +45,12 @@ class Spec:
         place = place_of(self._root, path) if node is None else place_in(node, offset)
         return place.location() if place else None
 
-    def resources(self) -> dict[str, Collection]:
+    def resources(self) -> dict[str, Resource]:
         """Every resource by its address, in order."""
-        return {f"collections.{name}": self.document.collections[name] for name in sorted(self.document.collections)}
+        found: dict[str, Resource] = {}
+        found |= {f"collections.{name}": it for name, it in self.document.collections.items()}
+        found |= {f"unique_keys.{name}": it for name, it in self.document.unique_keys.items()}
+        return dict(sorted(found.items()))
 
     def connection(self, name: str) -> ResolvedConnection:
         """A connection with the environment's values, which are read here and not before."""
@@ -137,12 +140,21 @@ def _spec(
         name: collection_of(root, name, value, tuple(variables), problems)
         for name, value in _section(tree, "collections")
     }
+    unique_keys = {
+        name: unique_key_of(root, name, value, tuple(variables), problems)
+        for name, value in _section(tree, "unique_keys")
+    }
     sound = {name: collection for name, collection in collections.items() if collection is not None}
+    sound_keys = {name: unique_key for name, unique_key in unique_keys.items() if unique_key is not None}
     if whole:
         for name, collection in sound.items():
             dangling.report_connections(name, collection, connections, _declared_in(root), problems)
-        if len(sound) == len(collections):
+        for name, unique_key in sound_keys.items():
+            at = ("unique_keys", name, "table")
+            dangling.report_target(at, unique_key.table, connections, _declared_in(root), problems)
+        if len(sound) == len(collections) and len(sound_keys) == len(unique_keys):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
             dangling.report_needs(needs, tuple(needs), problems)
     problems.raise_any()
     document = Document(
@@ -150,6 +162,7 @@ def _spec(
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
         collections=sound,
+        unique_keys=sound_keys,
     )
     return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
 

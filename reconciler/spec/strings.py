@@ -34,7 +34,11 @@ def texts(node: Node, path: Path = ()) -> Iterator[tuple[Path, str]]:
 def is_sql(path: Path) -> bool:
     """Whether SQL stands at this place of a spec."""
     match path:
-        case ("collections", _, "where") | ("collections", _, "roots", _):
+        case (
+            ("collections" | "unique_keys", _, "where")
+            | ("collections", _, "roots", _)
+            | ("unique_keys", _, "keep", int())
+        ):
             return True
         case _:
             return False
@@ -148,7 +152,13 @@ def with_values(value: Value, path: Path, variables: Mapping[str, str]) -> Value
 def _is_typed(path: Path) -> bool:
     """Whether true, false or a number is meant at this place, so that a variable may give one."""
     match path:
-        case ("collections", _, "protect" | "max_delete") | ("collections", _, "tables", _, "max_delete"):
+        case ("collections" | "unique_keys", _, "protect" | "max_delete") | (
+            "collections",
+            _,
+            "tables",
+            _,
+            "max_delete",
+        ):
             return True
         case _:
             return False

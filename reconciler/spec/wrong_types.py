@@ -10,8 +10,9 @@ from pydantic_core import ErrorDetails
 
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import FilesSpec, PostgresSpec
-from reconciler.spec.document import Variable, section_to_come
+from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
+from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
 _TAGS = frozenset({"text", "a list", "a mapping", "nothing (null)"})
@@ -47,9 +48,9 @@ def unknown_key(path: Path, problems: Problems) -> None:
     if word == "audit" and parent[-1:] == ("source",):
         problems.claim((*parent, "rows"))
         problems.add("a source from an audit log is not supported yet", path, key=True)
-    elif _of_collection(parent) and (section := section_to_come(word)):
+    elif _of_resource(parent) and (section := section_to_come(word)):
         problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
-    elif _of_collection(parent) and word in _ELSEWHERE:
+    elif _of_resource(parent) and word in _ELSEWHERE:
         problems.add(what, path, key=True, todo=_ELSEWHERE[word])
     elif meant is None and ":" in word:
         problems.add(what, path, key=True, todo="write a space after the colon")
@@ -59,8 +60,8 @@ def unknown_key(path: Path, problems: Problems) -> None:
         problems.add(what, path, key=True, todo=did_you_mean(word, known, f"known here: {', '.join(known)}"))
 
 
-def _of_collection(parent: Path) -> bool:
-    return len(parent) == 2 and parent[0] == "collections"
+def _of_resource(parent: Path) -> bool:
+    return len(parent) == 2 and parent[0] in RESOURCE_SECTIONS
 
 
 def _known(parent: Path) -> tuple[str, ...]:
@@ -74,6 +75,8 @@ def _known(parent: Path) -> tuple[str, ...]:
             return _keys(Collection)
         case ("collections", _, "tables", _):
             return _keys(TableOptions)
+        case ("unique_keys", _):
+            return _keys(UniqueKey)
         case (*_, "source"):
             return _keys(InlineRows)
         case (*_, "columns"):

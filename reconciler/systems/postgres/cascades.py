@@ -21,7 +21,7 @@ def reached_by_deletes(catalog: Catalog, intents: Sequence[Intent]) -> list[tupl
     """Tables without an intent that a delete of some intent may touch, each with the intent that reaches it first."""
     known = {intent.target.name for intent in intents}
     result: list[tuple[Intent, TableName]] = []
-    queue = [(intent, intent.target.name) for intent in intents if intent.on_extra is OnExtra.DELETE]
+    queue = [(it, it.target.name) for it in intents if it.on_extra is OnExtra.DELETE and not it.lets_go]
     seen: set[TableName] = set()
     while queue:
         intent, name = queue.pop(0)
@@ -55,7 +55,7 @@ def follow_deletes(session: Session, catalog: Catalog, founds: Sequence[Found]) 
     by_table: dict[TableName, Found] = {}
     for found in founds:
         by_table.setdefault(found.intent.target.name, found)
-    waiting = [found for found in founds if found.extra]
+    waiting = [found for found in founds if found.extra and not found.intent.lets_go]
     while waiting:
         found = waiting.pop(0)
         for key in found.intent.target.referenced_by:
@@ -137,7 +137,7 @@ def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey) ->
 def _refuse_blocked(session: Session, catalog: Catalog, founds: Sequence[Found]) -> None:
     problems: list[str] = []
     for found in founds:
-        if not found.extra:
+        if not found.extra or found.intent.lets_go:
             continue
         for key in found.intent.target.referenced_by:
             if key.on_delete not in "ar":

@@ -77,6 +77,8 @@ def temporary_tables(intent: Intent) -> list[Composable]:
           " FROM {} WITH NO DATA", intent.temp("d"), keys, where),
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("s"), rows, where),
     ]  # fmt: skip
+    if intent.finds:
+        return made
     if isinstance(intent.source, LinesSource):
         made.append(
             q("CREATE TEMP TABLE {} (n int8 GENERATED ALWAYS AS IDENTITY, line json) ON COMMIT DROP", intent.temp("l"))

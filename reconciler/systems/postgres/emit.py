@@ -7,7 +7,7 @@ Invariant: a value is never parsed into a Python number, date or document on its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import LiteralString
 
 from reconciler.plan.file import Lines, Planned, change_prefix, dumps, planned
@@ -16,12 +16,14 @@ from reconciler.plan.step import Change, Hazard, Step, Verb
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import (
+    Duplicates,
     OnChanged,
     Pair,
     full_name,
     hmac_sql,
     json_key,
     json_object,
+    json_text,
     on_keys,
     order_by_key,
     relation,
@@ -45,6 +47,7 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
     intent = found.intent
     steps: list[Planned] = []
     notes = tuple(found.notes)
+    duplicates = intent.finds if isinstance(intent.finds, Duplicates) else None
     if found.missing:
         columns = {c.name: _type(found, c) for c in (*found.written, *found.defaults)}
         steps.append(_step(session, found, Verb.INSERT, columns, found.missing, _insert_lines(found), notes))
@@ -61,7 +64,13 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
         )
     if found.extra:
         columns = {c.name: _type(found, c) for c in intent.target.columns.values() if not c.generated}
-        steps.append(_step(session, found, Verb.DELETE, columns, found.extra, _delete_lines(found), ()))
+        losing = _step(
+            session, found, Verb.DELETE, columns, found.extra, _delete_lines(found), notes if duplicates else ()
+        )
+        if duplicates:
+            archive = full_name(duplicates.archive) if duplicates.archive else ""
+            losing = replace(losing, step=replace(losing.step, unique=duplicates.key, archive=archive))
+        steps.append(losing)
     return steps
 
 
@@ -132,7 +141,14 @@ def _insert_lines(found: Found) -> Composable:
         (c.name, _value(found, c.name, q("{}::{}", raw(c.default or ""), raw(c.type))), None) for c in found.defaults
     ]
     keys = _keys("d", found)
-    line = _line(found, Verb.INSERT, json_key(keys), raw("'null'"), json_object(pairs), raw("'\"missing\"'"))
+    line = _line(
+        found,
+        Verb.INSERT,
+        json_key(keys),
+        raw("'null'"),
+        json_object(pairs),
+        q("coalesce(to_json(d.reason)::text, {})", lit(dumps("missing"))),
+    )
     return q(
         "SELECT {} FROM {} d JOIN {} s ON {} WHERE d.kind = 'm' ORDER BY {}", line, found.intent.temp("d"), found.intent.temp("s"),
         on_keys("d", found.keys, "s", found.intent.key), order_by_key(keys)
@@ -156,7 +172,7 @@ def _update_lines(found: Found, nulled: bool) -> Composable:
     if intent.newer:
         before = [pair for pair in before if pair[0] != intent.newer]
         before.append((intent.newer, _value(found, intent.newer, ident("t", intent.newer)), None))
-    reason = lit(dumps(_REASON[intent.on_changed]))
+    reason = q("coalesce(to_json(d.reason)::text, {})", lit(dumps(_REASON[intent.on_changed])))
     line = _line(found, Verb.UPDATE, json_key(keys), json_object(before), json_object(after), reason)
     query = q(
         "SELECT {line} AS line, {order} FROM {d} d JOIN {s} s ON {on} JOIN {t} t ON {same} WHERE d.kind = 'c'", line=line,
@@ -205,9 +221,16 @@ def _delete_lines(found: Found) -> Composable:
         ]
     )
     reason = raw("to_json(coalesce(d.reason, 'extra'))::text")
+    ranked = raw("")
+    if isinstance(intent.finds, Duplicates):
+        ranked = q("JOIN {} r ON {}", intent.temp("r"), on_keys("r", found.keys, "d", found.keys))
+        survivor = json_key([ident("r", "v" + key[1:]) for key in found.keys])
+        kept = q("'{{\"key\":' || {} || ',\"has\":' || {} || ',\"over\":' || {} || '}}'", survivor, json_text(raw("r.theirs")),
+                 json_text(raw("r.ours")))  # fmt: skip
+        reason = q("{} || ',\"kept\":' || {}", reason, kept)
     line = _line(found, Verb.DELETE, json_key(keys), image, raw("'null'"), reason)
-    return q("SELECT {} FROM {} d JOIN {} t ON {} WHERE d.kind = 'x' ORDER BY {}", line, intent.temp("d"),
-             relation(intent.target.name), on_keys("d", found.keys, "t", intent.key), order_by_key(keys))  # fmt: skip
+    return q("SELECT {} FROM {} d JOIN {} t ON {} {} WHERE d.kind = 'x' ORDER BY {}", line, intent.temp("d"),
+             relation(intent.target.name), on_keys("d", found.keys, "t", intent.key), ranked, order_by_key(keys))  # fmt: skip
 
 
 def _column_summary(session: Session, found: Found) -> tuple[str, list[Column]]:

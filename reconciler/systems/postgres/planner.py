@@ -14,10 +14,18 @@ from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
+from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
-from reconciler.systems.postgres.rows import Intent, LinesSource, OnExtra, alias, full_name, relation
+from reconciler.systems.postgres.rows import (
+    Intent,
+    LinesSource,
+    OnExtra,
+    alias,
+    full_name,
+    relation,
+)
 from reconciler.systems.postgres.session import Session, join, lit, q, raw
 
 CREATES_A_BATCH = 200
@@ -32,7 +40,7 @@ def prepare(
     for intent, name in reached_by_deletes(catalog, intents):
         number += 1
         extra.append(bystander(intent, catalog, name, number))
-    made = [statement for intent in (*intents, *extra) for statement in temporary_tables(intent)]
+    made = [statement for intent in (*intents, *extra) for statement in (*temporary_tables(intent), *tables_of(intent))]
     for start in range(0, len(made), CREATES_A_BATCH):
         session.run(join(made[start : start + CREATES_A_BATCH], "; "))
     if pads:
@@ -43,13 +51,14 @@ def prepare(
 
 def load(session: Session, intents: Sequence[Intent]) -> list[Found]:
     """Bring lines into their temporary tables and account for every column of either side."""
-    return [settle_columns(intent, *_available(session, intent)) for intent in intents]
+    return [settle_columns(intent, *_available(session, intent)) for intent in intents if not intent.finds]
 
 
 def observe(
     session: Session,
     catalog: Catalog,
     founds: Sequence[Found],
+    intents: Sequence[Intent],
     bystanders: Sequence[Intent],
     *,
     count_extra: bool = False,
@@ -59,7 +68,7 @@ def observe(
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
     check_overlap(session, founds)
-    everyone = [*founds, *(Found(intent) for intent in bystanders)]
+    everyone = [*founds, *find_duplicates(session, intents), *(Found(intent) for intent in bystanders)]
     refuse_moved_keys(session, founds)
     follow_deletes(session, catalog, everyone)
     check_parents(session, everyone)
@@ -244,7 +253,7 @@ def check_limits(session: Session, founds: Sequence[Found]) -> None:
     for found in founds:
         by_address.setdefault(found.intent.address, []).append(found)
     for address, members in sorted(by_address.items()):
-        deleting = [found for found in members if found.intent.on_extra is OnExtra.DELETE]
+        deleting = [it for it in members if it.intent.on_extra is OnExtra.DELETE and not it.intent.finds]
         if not deleting:
             continue
         own = sum(

@@ -7,6 +7,8 @@ Invariant: nothing with a user's text in it reaches COPY or the simple protocol 
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 import psycopg
 
 from reconciler.plan.errors import Location, ReconcilerError
@@ -19,13 +21,32 @@ Part = str | tuple[str]
 
 
 def prove_condition(session: Session, parts: tuple[Part, ...], table: Table, place: Location | None) -> Composable:
-    """The condition, ready to stand in parentheses."""
+    """A boolean expression over a table's columns, ready to stand anywhere."""
+    return _proven(session, parts, table, place, "SELECT FROM {} WHERE ({}\n)", "condition", "boolean expression")
+
+
+def prove_expression(session: Session, parts: tuple[Part, ...], table: Table, place: Location | None) -> Composable:
+    """An expression of any type that sorts, over a table's columns."""
+    return _proven(
+        session, parts, table, place, "SELECT FROM {} ORDER BY ({}\n)", "expression", "expression that sorts"
+    )
+
+
+def _proven(
+    session: Session,
+    parts: tuple[Part, ...],
+    table: Table,
+    place: Location | None,
+    first: LiteralString,
+    what: str,
+    wanted: str,
+) -> Composable:
     body = join([lit(part[0]) if isinstance(part, tuple) else raw(part) for part in parts], "")
     source = q("{} AS {}", relation(table.name), alias(table.name))
     frames = (
-        q("SELECT FROM {} WHERE ({}\n)", source, body),
+        q(first, source, body),
         q("SELECT ARRAY[{}\n] FROM {}", body, source),
-        q("SELECT CASE WHEN {}\nTHEN 1 END FROM {}", body, source),
+        q("SELECT CASE WHEN true THEN {}\nEND FROM {}", body, source),
     )
     for frame in frames:
         try:
@@ -34,9 +55,9 @@ def prove_condition(session: Session, parts: tuple[Part, ...], table: Table, pla
             raise explain(error, f"reading {table.name}", session.name) from None
         except psycopg.Error as error:
             raise ReconcilerError(
-                "this condition cannot stand in SQL",
+                f"this {what} cannot stand in SQL",
                 where=place,
                 why=scrub(str(error)),
-                todo="write one boolean expression over the columns of " + str(table.name),
+                todo=f"write one {wanted} over the columns of {table.name}",
             ) from None
     return q("({}\n)", body)

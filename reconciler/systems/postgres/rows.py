@@ -82,6 +82,48 @@ class LinesSource:
     """CSV: the columns."""
 
 
+NO_SOURCE = LinesSource(lambda: iter(()), ValuesAre.NATURAL, "the table itself")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of who survives among duplicates."""
+
+    name: str
+    by: Composable
+    """What it sorts by; the first row survives, and direction and NULLs are part of `order`."""
+    order: LiteralString
+    shown: Composable
+    """The deciding value as text."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Rows of the target itself that share a key: all but the best of each go."""
+
+    key: tuple[str, ...]
+    where: Composable | None
+    where_text: str | None
+    nulls_equal: bool
+    rules: tuple[Rule, ...]
+    archive: TableName | None
+    constraint: str
+    online: bool
+    limit: str | None
+
+
+@dataclass(frozen=True)
+class References:
+    """Rows of the target that point at duplicates of another intent, by these foreign keys."""
+
+    of: Intent
+    keys: tuple[ForeignKey, ...]
+    policy: str
+    """repoint, delete or fail."""
+    drop: bool
+    """Whether a row that has no room once repointed is deleted."""
+
+
 @dataclass(frozen=True)
 class Intent:
     """One table's declared rows."""
@@ -105,7 +147,11 @@ class Intent:
     """By column; '' for every other column."""
     triggers: str = "fire"
     max_delete: str = "0"
+    finds: Duplicates | References | None = None
+    """What is looked for in the target itself, instead of comparing with a source."""
     protect: bool = False
+    lets_go: bool = False
+    """What points at its deleted rows is dealt with by intents of its own."""
     root: bool = False
     source_name: str = "source"
     place: Location | None = None

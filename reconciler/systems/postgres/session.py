@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from reconciler.plan.errors import ReconcilerError
+from reconciler.plan.errors import Location, ReconcilerError
 
 Row = tuple[Any, ...]
 Composable = sql.Composable
@@ -114,6 +114,18 @@ class Session:
         result = pgconn.prepare(b"", text)
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
+
+    def check(self, query: Composable, what: str, place: Location | None) -> None:
+        """Have the server evaluate constants of the user's; what it refuses is said with their place."""
+        self.run("SAVEPOINT rc_check")
+        try:
+            self.run(query)
+        except psycopg.Error as error:
+            self.run("ROLLBACK TO SAVEPOINT rc_check")
+            why = error.diag.message_primary or str(error)
+            raise ReconcilerError(
+                f"{what} does not fit", where=place, why=why, todo="write it as the column's type has it"
+            ) from None
 
     @contextlib.contextmanager
     def snapshot(self) -> Generator[None]:

@@ -1,0 +1,157 @@
+"""`unique_keys`: at most one row per key, from now on.
+
+In: a unique key of the spec and the catalog. Out: an intent that ranks the table's rows, one for each table that points at it,
+and what the database lacks to keep it so (`systems/postgres/structure.py` plans the archive and the constraint).
+"""
+
+from __future__ import annotations
+
+from reconciler.kinds.collections import Compiled, find_table, place_of
+from reconciler.kinds.world import World
+from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.spec import Rule, RuleSql, UniqueKey
+from reconciler.spec.sql import Parameter, parse_condition
+from reconciler.systems.postgres.catalog import Table
+from reconciler.systems.postgres.proof import prove_condition, prove_expression
+from reconciler.systems.postgres.rows import NO_SOURCE, Duplicates, Intent, OnExtra, References, alias, full_name
+from reconciler.systems.postgres.rows import Rule as RankRule
+from reconciler.systems.postgres.session import Session, ident, join, lit, q, raw
+
+
+def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first: int) -> Compiled:
+    """One unique key, its intents numbered from `first`."""
+    connection, name = unique_key.target()
+    table = find_table(world, connection, name, place_of(world, address, "table"))
+    place = place_of(world, address)
+    _check_columns(world, address, unique_key, table)
+    intent = Intent(
+        number=first,
+        address=address,
+        connection=connection,
+        target=table,
+        key=_identity(table, address, place),
+        source=NO_SOURCE,
+        finds=_duplicates(world, address, unique_key, table),
+        on_extra=OnExtra.DELETE,
+        lets_go=True,
+        protect=unique_key.protect,
+        place=place,
+    )
+    by_child: dict[TableName, list[int]] = {}
+    for position, key in enumerate(table.referenced_by):
+        by_child.setdefault(key.child, []).append(position)
+    children = [
+        Intent(
+            number=number,
+            address=address,
+            connection=connection,
+            target=(child := world.catalog(connection).tables[child_name]),
+            key=_identity(child, address, place),
+            source=NO_SOURCE,
+            finds=References(
+                of=intent,
+                keys=tuple(table.referenced_by[position] for position in positions),
+                policy=unique_key.references,
+                drop=unique_key.on_collision == "drop_child",
+            ),
+            on_extra=OnExtra.DELETE,
+            protect=unique_key.protect,
+            place=place,
+        )
+        for number, (child_name, positions) in enumerate(sorted(by_child.items()), first + 1)
+    ]
+    return Compiled([intent, *children])
+
+
+def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Table) -> None:
+    if table.kind not in "rp":
+        raise ReconcilerError(
+            f"{address}: {full_name(table.name)} is not a table", where=place_of(world, address, "table")
+        )
+    named = [(column, ("key", str(n))) for n, column in enumerate(unique_key.key)]
+    named += [(rule.column, ("keep", str(n))) for n, rule in enumerate(unique_key.keep) if isinstance(rule, Rule)]
+    for column, (word, index) in named:
+        if column not in table.columns:
+            raise ReconcilerError(
+                f"{address}: {full_name(table.name)} has no column {column!r}",
+                where=world.spec.locate(*address.split(".", 1), word, int(index)),
+                todo=f"its columns are {', '.join(table.columns)}",
+            )
+
+
+def _identity(table: Table, address: str, place: Location | None) -> tuple[str, ...]:
+    """What tells rows of a table apart: its primary key, or a unique index whose columns are never NULL."""
+    if table.primary_key:
+        return table.primary_key
+    for unique in table.uniques:
+        if unique.columns and not unique.predicate and all(table.columns[c].not_null for c in unique.columns):
+            return unique.columns
+    raise ReconcilerError(
+        f"{address}: rows of {full_name(table.name)} cannot be told apart",
+        where=place,
+        why="it has no primary key and no unique index over columns that are never NULL",
+        todo=f"ALTER TABLE {full_name(table.name)} ADD COLUMN … bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    )
+
+
+def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table) -> Duplicates:
+    connection, _ = unique_key.target()
+    session = world.session(connection)
+    where = None
+    if unique_key.where:
+        where = prove_condition(session, _bound(world, unique_key.where), table, place_of(world, address, "where"))
+    archive = unique_key.archive_table()
+    return Duplicates(
+        key=tuple(unique_key.key),
+        where=where,
+        where_text=where.as_string(session.connection) if where else None,
+        nulls_equal=unique_key.nulls == "not_distinct",
+        rules=tuple(_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep)),
+        archive=TableName(archive.schema or table.name.schema or "public", archive.name) if archive else None,
+        constraint=unique_key.constraint or _default_name(table, unique_key),
+        online=unique_key.lock == "online",
+        limit=None if unique_key.max_delete is None else str(unique_key.max_delete),
+    )
+
+
+def _default_name(table: Table, unique_key: UniqueKey) -> str:
+    ending = "idx" if unique_key.where else "key"
+    return "_".join((table.name.name, *unique_key.key, ending)).encode()[:63].decode(errors="ignore")
+
+
+def _bound(world: World, text: str) -> tuple[str | tuple[str], ...]:
+    return tuple(
+        (world.spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text)
+    )
+
+
+def _rule(world: World, address: str, session: Session, table: Table, number: int, rule: Rule | RuleSql) -> RankRule:
+    place = world.spec.locate(*address.split(".", 1), "keep", number)
+    if isinstance(rule, RuleSql):
+        proven = prove_expression(session, _bound(world, rule.expression), table, place)
+        return RankRule(rule.expression, proven, "DESC NULLS LAST", proven)
+    column = table.columns[rule.column]
+    value = q("{}.{}", alias(table.name), ident(rule.column))
+    if rule.values:
+        listed = join([q("{}::{}", lit(text), raw(column.type)) for text in rule.values])
+        count = len(rule.values)
+        by = q(
+            "CASE WHEN {v} IS NULL THEN {last} ELSE coalesce(array_position(ARRAY[{listed}], {v}), {unlisted}) END",
+            v=value, listed=listed, last=lit(count + 2), unlisted=lit(count + 1)
+        )  # fmt: skip
+        session.check(
+            q("SELECT {} FROM (SELECT null::{} AS v) x", listed, raw(column.type)),
+            f"{address}: a value of {rule.column}",
+            place,
+        )
+        return RankRule(rule.column, by, "ASC", value)
+    match rule.order:
+        case "newest" | "highest":
+            return RankRule(rule.column, value, "DESC NULLS LAST", value)
+        case "oldest" | "lowest":
+            return RankRule(rule.column, value, "ASC NULLS LAST", value)
+        case "filled":
+            return RankRule(rule.column, q("({} IS NULL)", value), "ASC", value)
+        case _:
+            return RankRule(rule.column, q("length({}::text)", value), "DESC NULLS LAST", q("length({}::text)", value))
