@@ -183,12 +183,17 @@ def _base(plan: Plan, session: Session) -> Path:
     if session.paths:
         return load(session).base
     places = [Path(), Path("specs"), plan.path.parent]
-    named = [text for it in _connections(plan) if isinstance(text := it.get("files"), str) and "${" not in text]
+    named = [
+        text
+        for section, word in (("connections", "files"), ("sql_objects", "file"))
+        for it in _declared(plan, section)
+        if isinstance(text := it.get(word), str) and "${" not in text
+    ]
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 
-def _connections(plan: Plan) -> list[Mapping[str, object]]:
-    declared = plan.header.spec.get("connections", {})
+def _declared(plan: Plan, section: str) -> list[Mapping[str, object]]:
+    declared = plan.header.spec.get(section, {})
     return list(declared.values()) if isinstance(declared, dict) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.kinds.collections import compile_collection
+from reconciler.kinds.collections import NoTableError, compile_collection
+from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
+from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
-from reconciler.plan.step import Deferred, Hazard
+from reconciler.plan.step import Deferred, Hazard, Verb
+from reconciler.spec import Collection, SqlObjects
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Intent, OnExtra, TableSource, full_name
 from reconciler.systems.postgres.session import Session
@@ -41,6 +45,7 @@ class Observed:
     world: World
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
+    objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     deferred: list[Deferred] = field(default_factory=list[Deferred])
 
@@ -53,6 +58,11 @@ class Observed:
             everything.must += out.must
             everything.rather += out.rather
             everything.hazards += out.hazards
+        for objects in self.objects:
+            steps, edges = objects.steps()
+            everything.steps += steps
+            everything.must += edges
+            everything.hazards += objects.hazards
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
 
@@ -82,7 +92,7 @@ class Observed:
 
     def status(self) -> list[Counted]:
         """Every table of every resource."""
-        return [
+        counted = [
             Counted(
                 address=found.intent.address,
                 target=f"{connection} {full_name(found.intent.target.name)}",
@@ -95,6 +105,20 @@ class Observed:
             )
             for connection, found in sorted(self._declared(), key=lambda item: item[1].intent.label)
         ]
+        counted += [
+            Counted(
+                address=it.declared.address,
+                target=f"{it.declared.connection} {it.declared.file}",
+                in_sync=it.in_sync,
+                missing=it.count(Verb.CREATE),
+                changed=it.count(Verb.ALTER),
+                extra=it.count(Verb.DROP),
+                notes=tuple(it.notes),
+                deletes_extra=True,
+            )
+            for it in self.objects
+        ]
+        return sorted(counted, key=lambda it: it.address)
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
         return write_findings(self.intents(), folder)
@@ -107,9 +131,24 @@ def observed(
     result = Observed(world)
     intents: list[Intent] = []
     resources = world.spec.resources()
+    files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
+    result.objects = find_objects(world, files)
+    result.notes += [(it.declared.address, note) for it in result.objects for note in it.notes]
+    created = created_tables(result.objects)
     for address in addresses:
+        collection = resources[address]
+        if not isinstance(collection, Collection):
+            continue
         first = intents[-1].number + 1 if intents else 0
-        made, notes = compile_collection(world, address, resources[address], first)
+        try:
+            made, notes = compile_collection(world, address, collection, first)
+        except NoTableError as error:
+            by = created.get((error.connection, TableName(error.table.schema or "public", error.table.name)))
+            if by is None:
+                raise
+            reason = f"its table {full_name(error.table)} is created by {by}; plan again after apply"
+            result.deferred.append(Deferred(address, reason))
+            continue
         intents += made
         result.notes += [(address, note) for note in notes]
     by_connection: dict[str, list[Intent]] = {}

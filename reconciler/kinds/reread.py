@@ -10,7 +10,7 @@ from reconciler.kinds.collections import compile_collection
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.step import Verb
-from reconciler.spec import Spec
+from reconciler.spec import Collection, Spec
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import settle_columns, stage_rows, temporary_tables
 from reconciler.systems.postgres.executor import Secrets
@@ -24,7 +24,7 @@ VARIABLE = "RECONCILER_DIGEST_KEY"
 
 def digest_pads(spec: Spec, environ: Mapping[str, str]) -> tuple[bytes, bytes] | None:
     """HMAC's two pads of the digest key; None where no column is sensitive."""
-    resources = spec.resources().values()
+    resources = spec.document.collections.values()
     if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
         return None
     key = environ.get(VARIABLE, "").encode()
@@ -48,6 +48,7 @@ def rereading(world: World) -> Secrets:
             return
         address = item.step.address
         collection = world.spec.resources()[address]
+        assert isinstance(collection, Collection)  # nothing else has sensitive columns
         made, _ = compile_collection(world, address, collection, next(first))
         intent = next(it for it in made if full_name(it.target.name) == item.step.target)
         session.run(join(temporary_tables(intent), "; "))

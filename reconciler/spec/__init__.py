@@ -21,9 +21,10 @@ from reconciler.spec.connections import (
     ResolvedConnection,
     Secret,
 )
-from reconciler.spec.document import Document, Variable
+from reconciler.spec.document import Document, Resource, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.schema import json_schema
+from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
 from reconciler.spec.values import Number, Value, json_text
 
 __all__ = [
@@ -37,15 +38,18 @@ __all__ = [
     "InlineRows",
     "Newer",
     "Number",
+    "ObjectsFile",
     "OneTable",
     "PostgresConnection",
     "PostgresSpec",
     "ResolvedConnection",
+    "Resource",
     "RowOptions",
     "Secret",
     "SourceRows",
     "SourceTable",
     "Spec",
+    "SqlObjects",
     "TableOptions",
     "Value",
     "Variable",
@@ -53,4 +57,5 @@ __all__ = [
     "json_schema",
     "json_text",
     "load",
+    "read_objects",
 ]

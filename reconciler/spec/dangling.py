@@ -10,6 +10,7 @@ from reconciler.spec.connections import ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
 from reconciler.spec.problems import Problems, did_you_mean, dotted
 from reconciler.spec.references import NAME
+from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.values import Path
 
 _ADDRESS = re.compile(rf"({NAME})\.({NAME})")
@@ -53,6 +54,24 @@ def report_connections(
             (*at, "source"),
             why="their connections are written alike",
             todo=f"mend one of them under `connections` in {declared_in}",
+        )
+
+
+def report_objects(
+    name: str,
+    objects: SqlObjects,
+    connections: Mapping[str, ConnectionSpec | None],
+    declared_in: str,
+    problems: Problems,
+) -> None:
+    """Note a connection that is not declared or that is no database."""
+    at: Path = ("sql_objects", name, "on")
+    if objects.on not in connections:
+        todo = did_you_mean(objects.on, tuple(connections), f"declare it under `connections` in {declared_in}")
+        problems.add(f"the connection `{objects.on}` is not declared", at, todo=todo)
+    elif isinstance(connections[objects.on], FilesSpec):
+        problems.add(
+            f"`{objects.on}` is a folder or file", at, why="files hold rows only", todo="name a postgres connection"
         )
 
 

@@ -10,6 +10,7 @@ from reconciler.spec.collection import Collection
 from reconciler.spec.connections import FilesSpec, PostgresSpec
 from reconciler.spec.models import Strict
 from reconciler.spec.references import NAME
+from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.values import Number
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -52,10 +53,17 @@ class Document(Strict):
     collections: dict[Name, Collection] = Field(
         default_factory=dict[str, Collection], description="Rows of a table, within a scope, as a source has them."
     )
+    sql_objects: dict[Name, SqlObjects] = Field(
+        default_factory=dict[str, SqlObjects],
+        description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
+        "created when absent.",
+    )
 
 
-SECTIONS = ("variables", "connections", "collections")
-RESOURCE_SECTIONS = ("collections",)
+SECTIONS = ("variables", "connections", "collections", "sql_objects")
+RESOURCE_SECTIONS = ("collections", "sql_objects")
+
+Resource = Collection | SqlObjects
 
 # Sections whose kind is still to come, with the words that would be met in them.
 SECTIONS_TO_COME: dict[str, frozenset[str]] = {
@@ -76,7 +84,6 @@ SECTIONS_TO_COME: dict[str, frozenset[str]] = {
     ),
     "pds_records": frozenset({"repo", "collection", "rkey", "rkeys", "record", "fields", "blobs"}),
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
-    "sql_objects": frozenset({"on", "file"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),
     "checks": frozenset({"expect"}),

@@ -150,5 +150,7 @@ def _is_typed(path: Path) -> bool:
     match path:
         case ("collections", _, "protect" | "max_delete") | ("collections", _, "tables", _, "max_delete"):
             return True
+        case ("sql_objects", _, "protect" | "replace"):
+            return True
         case _:
             return False

@@ -1,4 +1,4 @@
-"""One run of row steps, carried out in one transaction: stage, lock and judge, write in order, settle, verify.
+"""One run of steps, carried out in one transaction: stage, lock and judge, write in order, settle, verify.
 
 In: steps of a plan on one connection, in order. Out: an outcome for each; or an error, and then nothing of the run was kept.
 Invariant: it writes what the plan lists and nothing else; what triggers write besides is found and told.
@@ -18,6 +18,7 @@ from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey, Table, read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
+from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw, scrub
 from reconciler.systems.postgres.staging import Staged, stage
@@ -25,6 +26,9 @@ from reconciler.systems.postgres.staging import Staged, stage
 Advance = Callable[[int], None]
 Secrets = Callable[[Session, Catalog, Staged], None]
 """Puts the real values of sensitive columns, read again from the source, into a staged step."""
+
+
+_ROW_VERBS = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE})
 
 
 @dataclass(frozen=True)
@@ -64,25 +68,30 @@ def execute(
             if pads:
                 session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
-            rows = [step for step in steps if step.verb is not Verb.SETVAL]
-            staged = {step.id: stage(session, catalog, plan, step, n, advance) for n, step in enumerate(rows)}
-            _judge_first(session, list(staged.values()))
+            run = _Run(session, plan, steps, ObjectRun(session, plan, steps), secrets, advance)
+            staged = run.stage_first(catalog, outcome)
+            _judge_first(session, list(staged.values()), run.objects)
             for item in staged.values():
                 if item.step.sensitive:
                     secrets(session, catalog, item)
             session.run("SAVEPOINT rc_before_writes")
             looked = False
             try:
-                _write_all(session, plan, steps, staged, outcome)
+                written = _write_all(run, staged, outcome)
             except psycopg.errors.UniqueViolation:
                 session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
                 _lock_out_others(session, list(staged.values()))
                 judge(session, list(staged.values()))
-                looked, outcome = True, Outcome()
-                _write_all(session, plan, steps, staged, outcome, looked=True)
-            if looked or any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
-                _settle(session, list(staged.values()), outcome)
-                outcome.notes += _writes_elsewhere(session, list(staged.values()))
+                looked, outcome = True, Outcome(already=run.gone_before)
+                written = _write_all(run, staged, outcome, looked=True)
+            left = [item for item in written.values() if full_name(item.table.name) not in run.dropped]
+            if (
+                looked
+                or run.objects.of_step
+                or any(t.fires for table in catalog.tables.values() for t in table.triggers)
+            ):
+                _settle(session, left, outcome)
+                outcome.notes += _writes_elsewhere(session, left)
             if settings.rehearse:
                 raise _RehearsedError
     except _RehearsedError:
@@ -92,6 +101,45 @@ def execute(
             raise
         raise explain(error, "applying", session.name) from None
     return outcome
+
+
+@dataclass
+class _Run:
+    """A run under way. Rows of a table that the run itself creates can only be staged once it is there."""
+
+    session: Session
+    plan: Plan
+    steps: Sequence[Step]
+    objects: ObjectRun
+    secrets: Secrets
+    advance: Advance
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    dropped: set[str] = field(default_factory=set[str])
+    gone_before: dict[str, int] = field(default_factory=dict[str, int])
+
+    def stage_first(self, catalog: Catalog, outcome: Outcome) -> dict[str, Staged]:
+        """Every step of rows whose table is there; of a table that this run drops and that is gone, all rows are too."""
+        there = {full_name(name) for name in catalog.tables}
+        made = {table for step in self.steps if (table := self.objects.table(step, Verb.CREATE))} - there
+        self.dropped = {table for step in self.steps if (table := self.objects.table(step, Verb.DROP))}
+        rows = [step for step in self.steps if step.verb in _ROW_VERBS]
+        self.numbers = {step.id: number for number, step in enumerate(rows)}
+        gone = {it.id for it in rows if it.verb is Verb.DELETE and it.target in self.dropped - there}
+        self.gone_before = {it.id: it.count for it in rows if it.id in gone}
+        outcome.already |= self.gone_before
+        return {it.id: self.stage(it, catalog) for it in rows if it.id not in gone and it.target not in made}
+
+    def stage(self, step: Step, catalog: Catalog) -> Staged:
+        return stage(self.session, catalog, self.plan, step, self.numbers[step.id], self.advance)
+
+    def stage_late(self, step: Step) -> Staged:
+        """Rows of a table that this transaction has made: nobody else sees it, so they are all new."""
+        catalog = read_catalog(self.session)
+        item = self.stage(step, catalog)
+        judge(self.session, [item])
+        if step.sensitive:
+            self.secrets(self.session, catalog, item)
+        return item
 
 
 def retriable(error: BaseException) -> bool:
@@ -108,13 +156,22 @@ def retriable(error: BaseException) -> bool:
     )
 
 
-def _judge_first(session: Session, staged: Sequence[Staged]) -> None:
+def _judge_first(session: Session, staged: Sequence[Staged], objects: ObjectRun) -> None:
     """Look at what cannot show itself by failing; where that drifts, at everything, so that everything is named."""
+    drifted = tuple(objects.judge())
     try:
-        judge(session, [item for item in staged if not item.taken_as_new])
-    except Drift:
-        judge(session, staged)
+        judge(session, [item for item in staged if drifted or not item.taken_as_new])
+    except Drift as drift:
+        if not drifted:
+            judge(session, staged)
+        drift.details = (*drifted, *drift.details)
         raise
+    if drifted:
+        raise Drift(
+            f"{len(drifted)} changes do not fit the world as it is now; nothing was changed on {session.name}",
+            details=drifted,
+            why="somebody changed these objects after the plan was made",
+        )
 
 
 def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
@@ -123,42 +180,47 @@ def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
 
 
-def _write_all(
-    session: Session,
-    plan: Plan,
-    steps: Sequence[Step],
-    staged: dict[str, Staged],
-    outcome: Outcome,
-    *,
-    looked: bool = False,
-) -> None:
+def _write_all(run: _Run, first: dict[str, Staged], outcome: Outcome, *, looked: bool = False) -> dict[str, Staged]:
+    """Everything in the plan's order; what was staged, before and on the way, comes back."""
+    session, staged = run.session, dict(first)
     blind = not looked and any(item.taken_as_new for item in staged.values())
+
+    def refused(error: psycopg.IntegrityError) -> Exception:
+        if blind and isinstance(error, psycopg.errors.UniqueViolation):
+            return error
+        return _violated(session, error, list(first.values()))
+
     quiet = _quiet([item for item in staged.values() if item.step.triggers == "off"])
     for table, name, _ in quiet:
         session.run(q("ALTER TABLE {} DISABLE TRIGGER {}", relation(table), ident(name)))
     session.run("SET CONSTRAINTS ALL DEFERRED")
-    for _, node in groupby(steps, key=lambda step: step.together or step.id):
-        members = list(node)
-        try:
-            if members[0].verb is Verb.SETVAL:
-                _raise_sequence(session, plan, members[0], outcome)
-            else:
-                _write_node(
-                    session, [staged[step.id] for step in members], list(staged.values()), outcome, looked=looked
-                )
-        except psycopg.IntegrityError as error:
-            if blind and isinstance(error, psycopg.errors.UniqueViolation):
-                raise
-            raise _violated(session, error, list(staged.values())) from None
     try:
+        for _, node in groupby(run.steps, key=lambda step: step.together or step.id):
+            members = [step for step in node if step.id not in run.gone_before]
+            match members[0].verb if members else None:
+                case None:
+                    pass
+                case Verb.SETVAL:
+                    _raise_sequence(session, run.plan, members[0], outcome)
+                case verb if verb in OBJECT_VERBS:
+                    # No object can be altered while checks of its rows are still open.
+                    session.run("SET CONSTRAINTS ALL IMMEDIATE")
+                    for step in members:
+                        outcome.applied[step.id], outcome.already[step.id] = run.objects.carry_out(step)
+                        run.advance(step.count)
+                    session.run("SET CONSTRAINTS ALL DEFERRED")
+                case _:
+                    staged |= {step.id: run.stage_late(step) for step in members if step.id not in staged}
+                    items = [staged[step.id] for step in members]
+                    _write_node(session, items, list(staged.values()), outcome, looked=looked)
         session.run("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.IntegrityError as error:
-        if blind and isinstance(error, psycopg.errors.UniqueViolation):
-            raise
-        raise _violated(session, error, list(staged.values())) from None
+        raise refused(error) from None
     for table, name, mode in quiet:
-        how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
-        session.run(q("ALTER TABLE {} {} TRIGGER {}", relation(table), how, ident(name)))
+        if full_name(table) not in run.dropped:
+            how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
+            session.run(q("ALTER TABLE {} {} TRIGGER {}", relation(table), how, ident(name)))
+    return staged
 
 
 def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
