@@ -252,9 +252,9 @@ def _routine(looking: _Looking, statement: Statement, wanted: Routine, identitie
         if _drop(looking, statement, [now], f"cannot be replaced ({why})"):
             looking.change(Verb.CREATE, statement.kind, wanted.identity, None, statement.text, "signature differs")
         return
-    looking.change(
-        Verb.ALTER, statement.kind, wanted.identity, now.definition, statement.replacing(), "definition differs"
-    )
+    # In the server's own words where it can be: a reviewer sees what differs and nothing else.
+    sql = wanted.definition or statement.replacing()
+    looking.change(Verb.ALTER, statement.kind, wanted.identity, now.definition, sql, "definition differs")
 
 
 def _not_replaceable(looking: _Looking, statement: Statement, wanted: Routine, now: Routine) -> str | None:
