@@ -117,10 +117,10 @@ def one_statement(text: str) -> Statement:
 def tokens_of(text: str) -> Iterator[Token]:
     """The text cut as PostgreSQL's lexer does, without blanks and comments."""
     position = 0
+    if "\0" in text:
+        raise Malformed("the character NUL cannot stand in SQL", text.index("\0"))
     while position < len(text):
         character, two = text[position], text[position : position + 2]
-        if character == "\0":
-            raise Malformed("the character NUL cannot stand in SQL", position)
         if character in " \t\n\r\f\v" or two == "--":
             position += len(found(BLANK, text, position))
             continue

@@ -39,6 +39,8 @@ def definition(change: Change) -> Definition:
     """The object's definition before beside the one after."""
     before, after = _statement(change.before), _statement(change.after)
     lines = list(difflib.unified_diff(before, after, lineterm="", n=3))[2:]
+    if change.before is None or change.after is None:
+        lines = [line for line in lines if not line.startswith("@@")]  # it is all one piece
     added, removed = (sum(line.startswith(sign) for line in lines) for sign in "+-")
     shown = tuple(cut(line.expandtabs(4), _WIDEST) for line in lines[:_MOST_LINES])
     return Definition(" ".join(change.key), shown, max(0, len(lines) - len(shown)), added, removed)
