@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.kinds.observe import Observed, observed
+from reconciler.kinds.observe import Observed, ResourceStatus, observed
 from reconciler.kinds.reread import digest_pads, rereading
 from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import World, opened
@@ -26,7 +26,7 @@ from reconciler.plan.step import Step
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
-from reconciler.systems.postgres.executor import Outcome, Settings, execute, retriable
+from reconciler.systems.postgres.executor import Outcome, Settings, execute, execute_apart, retriable
 from reconciler.systems.postgres.extract import extract_rows
 
 ATTEMPTS = 3
@@ -62,23 +62,6 @@ class Applied:
     converged: bool | None
     remaining: tuple[str, ...]
     code: Exit
-
-
-@dataclass(frozen=True)
-class ResourceStatus:
-    address: str
-    target: str
-    in_sync: int
-    missing: int
-    changed: int
-    extra: int
-    wrong: int
-    notes: tuple[str, ...] = ()
-    deletes_extra: bool = False
-
-    @property
-    def differs(self) -> bool:
-        return bool(self.missing or self.changed or self.wrong or (self.extra and self.deletes_extra))
 
 
 def load(session: Session) -> Spec:
@@ -162,6 +145,11 @@ def apply(
     with opened(spec, snapshots=False) as world:
         _check_fingerprints(plan, world)
         for connection, steps in runs(plan.steps):
+            if rehearse and steps[0].apart:
+                notes.append(
+                    f"not rehearsed: {steps[0].id}, which is built outside of a transaction, and what follows it"
+                )
+                break
             try:
                 outcome = _run(plan, spec, connection, steps, settings, session)
             except ReconcilerError as error:
@@ -183,12 +171,17 @@ def _base(plan: Plan, session: Session) -> Path:
     if session.paths:
         return load(session).base
     places = [Path(), Path("specs"), plan.path.parent]
-    named = [text for it in _connections(plan) if isinstance(text := it.get("files"), str) and "${" not in text]
+    named = [
+        text
+        for section, word in (("connections", "files"), ("sql_objects", "file"))
+        for it in _declared(plan, section)
+        if isinstance(text := it.get(word), str) and "${" not in text
+    ]
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 
-def _connections(plan: Plan) -> list[Mapping[str, object]]:
-    declared = plan.header.spec.get("connections", {})
+def _declared(plan: Plan, section: str) -> list[Mapping[str, object]]:
+    declared = plan.header.spec.get(section, {})
     return list(declared.values()) if isinstance(declared, dict) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
@@ -216,6 +209,8 @@ def _run(
                 opened(spec, snapshots=False) as world,
                 session.progress.task("applying", sum(s.count for s in steps)) as task,
             ):
+                if steps[0].apart:
+                    return execute_apart(world.session(connection), plan, steps[0])
                 pads = digest_pads(spec, session.environ)
                 return execute(world.session(connection), plan, steps, settings, pads, rereading(world), task.advance)
         except Exception as error:
@@ -265,20 +260,7 @@ def status(session: Session) -> tuple[ResourceStatus, ...]:
     """How far each resource is from what is declared."""
     spec = load(session)
     with _looking(spec, session, count_extra=True) as (_, seen):
-        return tuple(
-            ResourceStatus(
-                it.address,
-                it.target,
-                it.in_sync,
-                it.missing,
-                it.changed,
-                it.extra,
-                0,
-                it.notes,
-                deletes_extra=it.deletes_extra,
-            )
-            for it in seen.status()
-        )
+        return tuple(seen.status())
 
 
 def status_csv(session: Session, folder: Path) -> tuple[Path, ...]:

@@ -44,6 +44,16 @@ from reconciler.systems.postgres.rows import (
 from reconciler.systems.postgres.session import Composable, Session, ident
 
 
+class NoTableError(ReconcilerError):
+    """A table that the target does not have, or not yet."""
+
+    def __init__(self, connection: str, name: TableName, where: Location | None, close: str | None) -> None:
+        todo = f"did you mean {close}?" if close else None
+        super().__init__(f"{connection} has no table {full_name(name)}", where=where, todo=todo)
+        self.connection = connection
+        self.table = name
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A collection's intents; what must be said of tables the source lacks; what its scopes stand on."""
@@ -71,12 +81,7 @@ def find_table(world: World, connection: str, name: TableName, place: Location |
     catalog = world.catalog(connection)
     table = catalog.find(name)
     if table is None:
-        close = catalog.suggest(name)
-        raise ReconcilerError(
-            f"{connection} has no table {full_name(name)}",
-            where=place,
-            todo=f"did you mean {close}?" if close else None,
-        )
+        raise NoTableError(connection, name, place, catalog.suggest(name))
     return table
 
 

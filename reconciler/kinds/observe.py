@@ -9,25 +9,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.kinds.collections import Compiled, compile_collection
+from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
+from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
 from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
+from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
-from reconciler.plan.step import Deferred, Hazard
-from reconciler.spec import Collection, Resource, UniqueKey
+from reconciler.plan.step import Deferred, Hazard, Verb
+from reconciler.spec import Collection, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
-from reconciler.systems.postgres.rows import Intent, OnExtra, TableSource, full_name
+from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableSource, full_name
 from reconciler.systems.postgres.session import Session
+from reconciler.systems.postgres.structure import lacking
 
 
 @dataclass(frozen=True)
-class Counted:
-    """A table of a resource, in numbers."""
+class ResourceStatus:
+    """A table, or a file of objects, of a resource, in numbers."""
 
     address: str
     target: str
@@ -37,6 +41,11 @@ class Counted:
     extra: int
     notes: tuple[str, ...]
     deletes_extra: bool
+    wrong: int = 0
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.missing or self.changed or self.wrong or (self.extra and self.deletes_extra))
 
 
 @dataclass
@@ -44,6 +53,7 @@ class Observed:
     world: World
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
+    objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     deferred: list[Deferred] = field(default_factory=list[Deferred])
 
@@ -51,11 +61,16 @@ class Observed:
         """Steps, edges and risks over all connections."""
         everything = Emitted()
         for connection, founds in self.founds.items():
-            out = steps_of(self.world.session(connection), founds)
+            out = steps_of(self.world.session(connection), self.world.catalog(connection), founds)
             everything.steps += out.steps
             everything.must += out.must
             everything.rather += out.rather
             everything.hazards += out.hazards
+        for objects in self.objects:
+            steps, edges = objects.steps()
+            everything.steps += steps
+            everything.must += edges
+            everything.hazards += objects.hazards
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
 
@@ -76,17 +91,17 @@ class Observed:
     def _declared(self) -> Iterator[tuple[str, Found]]:
         for connection, founds in self.founds.items():
             for found in founds:
-                if found.written:
+                if found.written and not found.intent.finds:
                     yield connection, found
 
     def intents(self) -> list[tuple[Session, Found]]:
         """What was declared, each with the session its target is on."""
         return [(self.world.session(connection), found) for connection, found in self._declared()]
 
-    def status(self) -> list[Counted]:
+    def status(self) -> list[ResourceStatus]:
         """Every table of every resource."""
-        return [
-            Counted(
+        counted = [
+            ResourceStatus(
                 address=found.intent.address,
                 target=f"{connection} {full_name(found.intent.target.name)}",
                 in_sync=max(0, (found.source_rows or 0) - found.missing - found.changed),
@@ -98,6 +113,43 @@ class Observed:
             )
             for connection, found in sorted(self._declared(), key=lambda item: item[1].intent.label)
         ]
+        counted += [
+            ResourceStatus(
+                address=found.intent.address,
+                target=f"{connection} {full_name(found.intent.target.name)}",
+                in_sync=found.source_rows or 0,
+                missing=0,
+                changed=0,
+                extra=found.extra,
+                notes=tuple(found.notes),
+                deletes_extra=True,
+                wrong=self._lacking(connection, found),
+            )
+            for connection, founds in self.founds.items()
+            for found in founds
+            if isinstance(found.intent.finds, Duplicates)
+        ]
+        counted += [
+            ResourceStatus(
+                address=it.declared.address,
+                target=f"{it.declared.connection} {it.declared.file}",
+                in_sync=it.in_sync,
+                missing=it.count(Verb.CREATE),
+                changed=it.count(Verb.ALTER),
+                extra=it.count(Verb.DROP),
+                notes=tuple(it.notes),
+                deletes_extra=True,
+            )
+            for it in self.objects
+        ]
+        return sorted(counted, key=lambda it: it.address)
+
+    def _lacking(self, connection: str, found: Found) -> int:
+        """How many constraints a unique key lacks."""
+        source = found.intent.finds
+        assert isinstance(source, Duplicates)
+        session, catalog = self.world.session(connection), self.world.catalog(connection)
+        return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
         return write_findings(self.intents(), folder)
@@ -111,9 +163,24 @@ def observed(
     intents: list[Intent] = []
     reaches: list[Reach] = []
     resources = world.spec.resources()
+    files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
+    result.objects = find_objects(world, files)
+    result.notes += [(it.declared.address, note) for it in result.objects for note in it.notes]
+    created = created_tables(result.objects)
     for address in addresses:
+        resource = resources[address]
+        if isinstance(resource, SqlObjects):
+            continue
         first = intents[-1].number + 1 if intents else 0
-        made = _compile(world, address, resources[address], first)
+        try:
+            made = _compile(world, address, resource, first)
+        except NoTableError as error:
+            by = created.get((error.connection, TableName(error.table.schema or "public", error.table.name)))
+            if by is None:
+                raise
+            reason = f"its table {full_name(error.table)} is created by {by}; plan again after apply"
+            result.deferred.append(Deferred(address, reason))
+            continue
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]

@@ -24,8 +24,8 @@ VARIABLE = "RECONCILER_DIGEST_KEY"
 
 def digest_pads(spec: Spec, environ: Mapping[str, str]) -> tuple[bytes, bytes] | None:
     """HMAC's two pads of the digest key; None where no column is sensitive."""
-    collections = spec.document.collections.values()
-    if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in collections):
+    resources = spec.document.collections.values()
+    if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
         return None
     key = environ.get(VARIABLE, "").encode()
     if not key:

@@ -17,6 +17,7 @@ from reconciler.systems.postgres.proof import prove_condition, prove_expression
 from reconciler.systems.postgres.rows import NO_SOURCE, Duplicates, Intent, OnExtra, References, alias, full_name
 from reconciler.systems.postgres.rows import Rule as RankRule
 from reconciler.systems.postgres.session import Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.structure import predicate_as_written
 
 
 def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first: int) -> Compiled:
@@ -105,7 +106,9 @@ def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table)
     return Duplicates(
         key=tuple(unique_key.key),
         where=where,
-        where_text=where.as_string(session.connection) if where else None,
+        where_text=predicate_as_written(session, table, unique_key.key, where, place_of(world, address, "where"))
+        if where
+        else None,
         nulls_equal=unique_key.nulls == "not_distinct",
         rules=tuple(_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep)),
         archive=TableName(archive.schema or table.name.schema or "public", archive.name) if archive else None,

@@ -18,8 +18,8 @@ _OPPOSITE = {
     Verb.DELETE: Verb.INSERT,
     Verb.UPDATE: Verb.UPDATE,
     Verb.CREATE: Verb.DROP,
-    Verb.DROP: Verb.CREATE,
     Verb.ALTER: Verb.ALTER,
+    Verb.DROP: Verb.CREATE,
 }
 _UNDO = "undo of "
 
@@ -95,7 +95,7 @@ def _irreversible(step: Step) -> str | None:
     match step.verb:
         case Verb.SETVAL:
             return "a sequence is never lowered"
-        case Verb.INSERT | Verb.CREATE | Verb.DROP | Verb.ALTER:
+        case Verb.INSERT | Verb.CREATE | Verb.ALTER | Verb.DROP:
             return None
         case Verb.UPDATE | Verb.DELETE:
             return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None

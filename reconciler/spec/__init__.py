@@ -25,6 +25,7 @@ from reconciler.spec.document import Document, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.models import Resource
 from reconciler.spec.schema import json_schema
+from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
 from reconciler.spec.unique_key import Rule, RuleSql, UniqueKey
 from reconciler.spec.values import Number, Value, json_text
 
@@ -39,6 +40,7 @@ __all__ = [
     "InlineRows",
     "Newer",
     "Number",
+    "ObjectsFile",
     "OneTable",
     "PostgresConnection",
     "PostgresSpec",
@@ -51,6 +53,7 @@ __all__ = [
     "SourceRows",
     "SourceTable",
     "Spec",
+    "SqlObjects",
     "TableOptions",
     "UniqueKey",
     "Value",
@@ -59,4 +62,5 @@ __all__ = [
     "json_schema",
     "json_text",
     "load",
+    "read_objects",
 ]

@@ -10,6 +10,7 @@ from reconciler.spec.collection import Collection
 from reconciler.spec.connections import FilesSpec, PostgresSpec
 from reconciler.spec.models import Strict
 from reconciler.spec.references import NAME
+from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Number
 
@@ -56,9 +57,14 @@ class Document(Strict):
     unique_keys: dict[Name, UniqueKey] = Field(
         default_factory=dict[str, UniqueKey], description="At most one row per key, from now on."
     )
+    sql_objects: dict[Name, SqlObjects] = Field(
+        default_factory=dict[str, SqlObjects],
+        description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
+        "created when absent.",
+    )
 
 
-RESOURCE_SECTIONS = ("collections", "unique_keys")
+RESOURCE_SECTIONS = ("collections", "sql_objects", "unique_keys")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
@@ -79,7 +85,6 @@ SECTIONS_TO_COME: dict[str, frozenset[str]] = {
     ),
     "pds_records": frozenset({"repo", "collection", "rkey", "rkeys", "record", "fields", "blobs"}),
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
-    "sql_objects": frozenset({"on", "file"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),
     "checks": frozenset({"expect"}),

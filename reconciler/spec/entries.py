@@ -23,6 +23,7 @@ from reconciler.spec.document import Variable
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
 from reconciler.spec.problems import Problems, dotted, one_of, suggest
+from reconciler.spec.sql_objects import SqlObjects, wrong_path
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
@@ -112,6 +113,16 @@ def unique_key_of(
     return unique_key
 
 
+def objects_of(name: str, value: Value, problems: Problems) -> SqlObjects | None:
+    """Objects of a database; their file is read elsewhere, for a plan does without it."""
+    path: Path = ("sql_objects", name)
+    objects = _model(SqlObjects, path, value, problems)
+    if objects and (why := wrong_path(objects.file)):
+        todo = "write it relative to the folder of the specs, as in sql/functions.sql"
+        problems.add(f"`{objects.file}` cannot be the file", (*path, "file"), why=why, todo=todo)
+    return objects
+
+
 def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
     """The entry as its model, or None after saying why it is none."""
     if not isinstance(value, dict):
@@ -120,6 +131,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "connections": '{ postgres: "${env:NAME}" }',
             "collections": "{ table: …, source: … }",
             "unique_keys": "{ table: …, key: […] }",
+            "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"
         problems.add(f"{dotted(path)} is a mapping, and {describe(value)} stands there", path, todo=todo)

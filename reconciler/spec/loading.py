@@ -8,16 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
 from reconciler.spec.connections import FilesSpec, ResolvedConnection, resolve
-from reconciler.spec.document import SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, unique_key_of, variable_of
+from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
+from reconciler.spec.entries import collection_of, connection_of, objects_of, unique_key_of, variable_of
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
 from reconciler.spec.models import Resource
 from reconciler.spec.nodes import MapNode, at, from_plain, place_in, place_of, plain
 from reconciler.spec.problems import Problems, did_you_mean
+from reconciler.spec.sql_objects import ObjectsFile, read_objects
 from reconciler.spec.values import Value, ordered, to_canonical
 from reconciler.spec.values import from_canonical as plain_from_canonical
 
@@ -47,10 +48,18 @@ class Spec:
 
     def resources(self) -> dict[str, Resource]:
         """Every resource by its address, in order."""
-        found: dict[str, Resource] = {}
-        found |= {f"collections.{name}": it for name, it in self.document.collections.items()}
-        found |= {f"unique_keys.{name}": it for name, it in self.document.unique_keys.items()}
-        return dict(sorted(found.items()))
+        sections: tuple[Mapping[str, Resource], ...] = (
+            self.document.collections,
+            self.document.sql_objects,
+            self.document.unique_keys,
+        )
+        named = zip(RESOURCE_SECTIONS, sections, strict=True)
+        return {f"{section}.{name}": resources[name] for section, resources in named for name in sorted(resources)}
+
+    def objects_file(self, name: str) -> ObjectsFile:
+        """The statements of `sql_objects.<name>`, read from its file."""
+        file = self.document.sql_objects[name].file
+        return read_objects(self.base, file, self.locate("sql_objects", name, "file"))
 
     def connection(self, name: str) -> ResolvedConnection:
         """A connection with the environment's values, which are read here and not before."""
@@ -78,7 +87,17 @@ def load(
     if connections is not None:
         root = replace_connections(root, connections, problems)
     environment = _environment(environ, gathered.base, connections)
-    return _spec(root, gathered.base, variables, environment, problems, whole=gathered.whole)
+    spec = _spec(root, gathered.base, variables, environment, problems, whole=gathered.whole)
+    for name in sorted(spec.document.sql_objects):
+        try:
+            spec.objects_file(name)
+        except SpecErrors as several:
+            for error in several.errors:
+                problems.take(error)
+        except ReconcilerError as error:
+            problems.take(error)
+    problems.raise_any()
+    return spec
 
 
 def from_canonical(
@@ -146,14 +165,19 @@ def _spec(
     }
     sound = {name: collection for name, collection in collections.items() if collection is not None}
     sound_keys = {name: unique_key for name, unique_key in unique_keys.items() if unique_key is not None}
+    objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
+    sound_objects = {name: it for name, it in objects.items() if it is not None}
     if whole:
+        declared_in = _declared_in(root)
         for name, collection in sound.items():
-            dangling.report_connections(name, collection, connections, _declared_in(root), problems)
+            dangling.report_connections(name, collection, connections, declared_in, problems)
+        for name, it in sound_objects.items():
+            dangling.report_target(("sql_objects", name, "on"), it.on, connections, declared_in, problems)
         for name, unique_key in sound_keys.items():
-            at = ("unique_keys", name, "table")
-            dangling.report_target(at, unique_key.table, connections, _declared_in(root), problems)
-        if len(sound) == len(collections) and len(sound_keys) == len(unique_keys):
+            dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
+        if (len(sound), len(sound_objects), len(sound_keys)) == (len(collections), len(objects), len(unique_keys)):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
             dangling.report_needs(needs, tuple(needs), problems)
     problems.raise_any()
@@ -162,6 +186,7 @@ def _spec(
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
         collections=sound,
+        sql_objects=sound_objects,
         unique_keys=sound_keys,
     )
     return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from reconciler.plan.lexis import BLANK, DOLLAR, NUMBER, WORD, Malformed, comment, dollar_quoted, found, quote_within
+from reconciler.plan.lexis import quoted as quoted_piece
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -14,16 +17,6 @@ class Parameter:
 
     name: str
     start: int
-
-
-class Malformed(ValueError):
-    """What is wrong with a fragment, and at which character."""
-
-    def __init__(self, what: str, offset: int, todo: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.offset = offset
-        self.todo = todo
 
 
 class _Kind(Enum):
@@ -43,18 +36,7 @@ class _Token:
     start: int
 
 
-# Letters, _ and everything beyond ASCII; said by what they are not, which compiles a hundred times faster.
-_WORD = re.compile(r"[^\x00-@\[-^`{-\x7f][^\x00-#%-/:-@\[-^`{-\x7f]*")
-_NUMBER = re.compile(r"[0-9][A-Za-z0-9_]*(?:\.(?!\.)[A-Za-z0-9_]*)?|\.[0-9][A-Za-z0-9_]*")
-_BLANK = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DOLLAR = re.compile(r"\$(?:[^\x00-@\[-^`{-\x7f][^\x00-/:-@\[-^`{-\x7f]*)?\$")
-# Possessive throughout: giving a character back would read an unclosed quote as a closed one.
-_STRING = re.compile(r"'(?:[^']|'')*+'")
-_ESCAPED_STRING = re.compile(r"'(?:[^'\\]|''|\\.)*+'", re.DOTALL)
-_IDENTIFIER = re.compile(r'"(?:[^"]|"")*+"')
-_CONTINUATION = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+(?=[\n\r]))*+(?=')")
 _COMMENT = re.compile(r"--[^\n\r]*|/\*.*\*/", re.DOTALL)
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w:.-]*\}")
 _LOOKALIKES = {
@@ -171,28 +153,24 @@ def _token(text: str, position: int, before: _Token | None, *, slicing: bool) ->
     character = text[position]
     two = text[position : position + 2]
     if character in " \t\n\r\f\v" or two == "--":
-        return _Token(_Kind.BLANK, _found(_BLANK, text, position), position)
+        return _Token(_Kind.BLANK, found(BLANK, text, position), position)
     if two == "/*":
-        return _Token(_Kind.BLANK, _comment(text, position), position)
-    if character in "'\"":
-        return _Token(_Kind.QUOTED, _quoted(text, position, position), position)
+        return _Token(_Kind.BLANK, comment(text, position), position)
+    if (quote := quote_within(text, position)) is not None:
+        return _Token(_Kind.QUOTED, _quoted(text, position, quote), position)
     if character == "$":
         return _dollar(text, position)
     if character == ":":
         return _colon(text, position, before, slicing=slicing)
     if meant := _LOOKALIKES.get(character):
         raise Malformed(f"the character U+{ord(character):04X} is not SQL's", position, f"write {meant}")
-    if match := _WORD.match(text, position):
-        word, after = match[0], match.end()
-        if text[after : after + 1] == "'" and word.lower() in ("e", "b", "x", "n"):
-            return _Token(_Kind.QUOTED, _quoted(text, position, after, escapes=word.lower() == "e"), position)
-        if word.lower() == "u" and text[after : after + 1] == "&" and text[after + 1 : after + 2] in ("'", '"'):
-            return _Token(_Kind.QUOTED, _quoted(text, position, after + 1), position)
+    if match := WORD.match(text, position):
+        word = match[0]
         for lookalike in _LOOKALIKES:  # PostgreSQL would take them for letters
             if lookalike in word:
                 return _token(text, position + word.index(lookalike), before, slicing=slicing)
         return _Token(_Kind.WORD, word, position)
-    if match := _NUMBER.match(text, position):
+    if match := NUMBER.match(text, position):
         return _Token(_Kind.NUMBER, match[0], position)
     if character == ";":
         raise Malformed("a `;` cannot stand in an expression", position, "write one expression and no `;`")
@@ -223,12 +201,10 @@ def _ends_operand(token: _Token) -> bool:
 
 
 def _dollar(text: str, position: int) -> _Token:
-    if match := _DOLLAR.match(text, position):
-        end = text.find(match[0], match.end())
-        if end < 0:
-            raise Malformed(f"this {match[0]} quote is never closed", position, f"end it with {match[0]}")
-        _refuse_references(text[match.end() : end], match.end())
-        return _Token(_Kind.QUOTED, text[position : end + len(match[0])], position)
+    if piece := dollar_quoted(text, position):
+        start = found(DOLLAR, piece, 0)
+        _refuse_references(piece[len(start) : -len(start)], position + len(start))
+        return _Token(_Kind.QUOTED, piece, position)
     if text.startswith("${", position):
         raise Malformed("SQL takes no `${…}`", position, _BIND)
     if text[position + 1 : position + 2].isdigit():
@@ -239,25 +215,8 @@ def _dollar(text: str, position: int) -> _Token:
 _BIND = "write :name outside of quotes, as in 'at://' || :did || '/'; its value is bound, never pasted"
 
 
-def _quoted(text: str, start: int, quote: int, *, escapes: bool = False) -> str:
-    """From a prefix at `start` to the closing quote of what opens at `quote`, with strings continued on later lines."""
-    if text[quote] == '"':
-        match = _IDENTIFIER.match(text, quote)
-        if match is None:
-            raise Malformed('this " is never closed', quote, 'a " inside a quoted name is written twice')
-        if match[0] == '""':
-            raise Malformed("a quoted name is empty", quote, "text stands in single quotes: ''")
-    else:
-        shape = _ESCAPED_STRING if escapes else _STRING
-        match = shape.match(text, quote)
-        if match is None:
-            raise Malformed("this ' is never closed", quote, "a ' inside text is written twice")
-        while continued := _CONTINUATION.match(text, match.end()):
-            following = shape.match(text, continued.end())
-            if following is None:
-                raise Malformed("this ' is never closed", continued.end(), "a ' inside text is written twice")
-            match = following
-    piece = text[start : match.end()]
+def _quoted(text: str, start: int, quote: int) -> str:
+    piece = quoted_piece(text, start, quote)
     _refuse_references(piece, start)
     return piece
 
@@ -265,19 +224,3 @@ def _quoted(text: str, start: int, quote: int, *, escapes: bool = False) -> str:
 def _refuse_references(piece: str, start: int) -> None:
     if reference := _REFERENCE.search(piece):
         raise Malformed("SQL takes no `${…}`", start + reference.start(), _BIND)
-
-
-def _comment(text: str, position: int) -> str:
-    """A /* comment */, which nests."""
-    depth = 0
-    for edge in _COMMENT_EDGE.finditer(text, position):
-        depth += 1 if edge[0] == "/*" else -1
-        if depth == 0:
-            return text[position : edge.end()]
-    raise Malformed("this comment is never closed", position, "end it with */")
-
-
-def _found(pattern: re.Pattern[str], text: str, position: int) -> str:
-    match = pattern.match(text, position)
-    assert match is not None
-    return match[0]

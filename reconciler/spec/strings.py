@@ -160,5 +160,7 @@ def _is_typed(path: Path) -> bool:
             "max_delete",
         ):
             return True
+        case ("sql_objects", _, "protect" | "replace"):
+            return True
         case _:
             return False

@@ -12,6 +12,7 @@ from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Ne
 from reconciler.spec.connections import FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
+from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
@@ -73,6 +74,8 @@ def _known(parent: Path) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec))))
         case ("collections", _):
             return _keys(Collection)
+        case ("sql_objects", _):
+            return _keys(SqlObjects)
         case ("collections", _, "tables", _):
             return _keys(TableOptions)
         case ("unique_keys", _):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.plan.file import Plan
+from reconciler.views.definitions import Definition
 from reconciler.views.escape import cut, cut_middle
 from reconciler.views.escape import html as escaped
 from reconciler.views.overview import Example, Overview, StepView, amount, hazard_text, overview
@@ -63,8 +64,15 @@ def _row(view: StepView) -> str:
 def _details(view: StepView) -> str:
     notes = "".join(f"<li>{escaped(note)}</li>" for note in view.notes)
     examples = "".join(f"<li>{_example(example)}</li>" for example in view.examples)
+    if view.definitions:
+        return "".join(_definition(it) for it in view.definitions) + (f"<ul>{notes}</ul>" if notes else "")
     shown = f"{len(view.examples)} of {view.step.count:,}"
     return f"<details><summary>{shown}</summary><ul>{examples}{notes}</ul></details>"
+
+
+def _definition(it: Definition) -> str:
+    lines = "\n".join(escaped(line) for line in it.lines) + (f"\n… {amount(it.more, 'more line')}" if it.more else "")
+    return f"<details><summary>{escaped(it.amount) or 'definition'}</summary><pre>{lines}</pre></details>"
 
 
 def _example(example: Example) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from reconciler.plan.file import Plan, summarize
 from reconciler.plan.step import Verb
 from reconciler.views import mermaid
-from reconciler.views.escape import code, cut, cut_middle, prose
+from reconciler.views.definitions import Definition, fence
+from reconciler.views.escape import code, cut, cut_middle, html, prose
 from reconciler.views.fit import fit, size
 from reconciler.views.overview import Example, Overview, StepView, amount, hazard_text, overview, totals
 
@@ -24,6 +25,8 @@ _ROOM_FOR_DEFERRED = 4_000
 _ROOM_FOR_TABLE = 27_000
 _ROOM_FOR_EXAMPLES = 12_000
 _ROOM_FOR_GRAPH = 7_000
+_ROOM_FOR_DEFINITIONS = 30_000  # what the rest leaves of it, which is more than 2,000
+_ROOM_FOR_ONE_DEFINITION = 8_000
 _GRAPH_STEPS = 40
 _DESTRUCTIVE = {Verb.DELETE, Verb.DROP, Verb.REMOVE}
 
@@ -32,18 +35,22 @@ def render(plan: Plan, *, file: str = "FILE") -> str:
     """The comment; `file` is what the plan is called where it will be applied."""
     view = overview(plan)
     steps = _ranked(view)
-    parts = [
+    examples = [_examples(step) for step in steps if not step.definitions]
+    head = [
         MARKER,
         f"## Plan `{plan.id}`: {view.totals}",
         _summary(view),
         *_section("Risks", [f"- ❗ {prose(hazard_text(it))}" for it in view.hazards], _ROOM_FOR_RISKS),
         *_section("Deferred", _deferred(view), _ROOM_FOR_DEFERRED),
         *_table(steps),
-        *_details("Examples", [_examples(step) for step in steps], _ROOM_FOR_EXAMPLES),
+    ]
+    tail = [
+        *_details("Examples", examples, _ROOM_FOR_EXAMPLES),
         *_graph(plan),
         *([f"Apply it with {code(apply_command(plan, cut(file, 200)))}"] if plan.steps else []),
     ]
-    return "\n\n".join(parts) + "\n"
+    room = min(_ROOM_FOR_DEFINITIONS, LIMIT - sum(size(part) + 2 for part in (*head, *tail)) - 2)
+    return "\n\n".join([*head, *_definitions(view, room), *tail]) + "\n"
 
 
 def apply_command(plan: Plan, file: str) -> str:
@@ -100,6 +107,28 @@ def _examples(view: StepView) -> str:
     names = f"{code(cut_middle(step.address, 120))}, {code(cut_middle(step.target, 130))}"
     head = f"{names}: {step.verb.value} {view.amount}"
     return "\n".join([head, "", *listed, *more, *notes, ""])
+
+
+def _definitions(view: Overview, room: int) -> list[str]:
+    """What becomes of each object, folded away by itself."""
+    blocks = [_definition(it) for step in view.steps for it in step.definitions]
+    if not blocks:
+        return []
+    fitted = fit(
+        blocks, room, lambda count: f"… and {amount(count, 'more definition')}: `reconciler show` has them all"
+    )
+    return ["\n".join(fitted)]
+
+
+def _definition(it: Definition) -> str:
+    lines, more = list(it.lines), it.more
+    while sum(size(line) + 1 for line in lines) > _ROOM_FOR_ONE_DEFINITION:
+        lines.pop()
+        more += 1
+    text = "\n".join([*lines, *([f"… {amount(more, 'more line')}"] if more else [])])
+    mark = fence(text)
+    summary = f"<code>{html(cut_middle(it.name, 120))}</code>{f': {it.amount}' if it.amount else ''}"
+    return f"<details><summary>{summary}</summary>\n\n{mark}diff\n{text}\n{mark}\n\n</details>\n"
 
 
 def _example(example: Example) -> str:

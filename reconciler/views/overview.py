@@ -14,6 +14,7 @@ from typing import cast
 
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
+from reconciler.views.definitions import OBJECT_VERBS, Definition, definition
 from reconciler.views.escape import cut, cut_middle, plain, split_values
 
 EXAMPLES = 3
@@ -54,6 +55,8 @@ class StepView:
     columns: str
     notes: tuple[str, ...]
     examples: tuple[Example, ...]
+    definitions: tuple[Definition, ...] = ()
+    """Of a step of objects: what becomes of each."""
 
     @property
     def amount(self) -> str:
@@ -62,7 +65,7 @@ class StepView:
 
 @dataclass(frozen=True)
 class Group:
-    """The steps of one resource on one target."""
+    """The steps of one resource on one target; objects stand together, their target is ''."""
 
     address: str
     connection: str
@@ -103,7 +106,8 @@ def overview(plan: Plan) -> Overview:
     """Read from the plan file what the views need of it."""
     members: dict[tuple[str, str, str], list[StepView]] = {}
     for step in plan.steps:
-        members.setdefault((step.address, step.connection, step.target), []).append(_step_view(plan, step))
+        target = "" if step.verb in OBJECT_VERBS else step.target
+        members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step))
     groups = tuple(Group(*place, tuple(steps)) for place, steps in members.items())
     return Overview(plan, groups, totals(plan.header.summary), _transactions(plan))
 
@@ -169,6 +173,7 @@ def _step_view(plan: Plan, step: Step) -> StepView:
         notes=tuple(cut(note, _LONGEST_NOTE) for note in notes[:_MOST_NOTES])
         + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
         examples=tuple(_example(step, change) for change in examples),
+        definitions=tuple(map(definition, examples)) if step.verb in OBJECT_VERBS else (),
     )
 
 
@@ -202,7 +207,7 @@ def _more(count: int, noun: str) -> list[str]:
 def _example(step: Step, change: Change) -> Example:
     key = change.key[0] if len(change.key) == 1 else f"({', '.join(change.key)})"
     shown = cut_middle(key, _LONGEST_KEY)
-    if change.before is None or change.after is None:
+    if step.verb in OBJECT_VERBS or change.before is None or change.after is None:
         return Example(shown)
     columns = sorted(change.after)
     values = [_values(step, change, column) for column in columns[:_MOST_COLUMNS]]

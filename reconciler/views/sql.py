@@ -14,11 +14,13 @@ from itertools import groupby
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Step, Verb
 from reconciler.views import sql_blocks as blocks
+from reconciler.views import sql_objects as objects
+from reconciler.views.definitions import OBJECT_VERBS
 from reconciler.views.overview import amount, hazard_text, in_database, totals
 from reconciler.views.sql_statements import ROW_VERBS, Staged, judge, raise_sequence, read, settle, stage, survey, write
 from reconciler.views.sql_words import block, check_words, comment, literal
 
-_VERBS = {*ROW_VERBS, Verb.SETVAL}
+_VERBS = {*ROW_VERBS, *OBJECT_VERBS, Verb.SETVAL}
 
 
 def render(plan: Plan) -> Iterator[str]:
@@ -47,6 +49,7 @@ def refusals(plan: Plan) -> list[str]:
     """Why a script cannot do what this plan says: sentences."""
     reasons: list[str] = []
     foreign: set[str] = set()
+    created: set[str] = set()
     modes: dict[tuple[str, str], set[str]] = {}
     for step in plan.steps:
         if step.sensitive:
@@ -55,10 +58,16 @@ def refusals(plan: Plan) -> list[str]:
         if not _is_sql(plan, step):
             foreign.add(step.id)
             continue
-        check_words(step)
+        if step.verb not in OBJECT_VERBS:
+            check_words(step)
         if waits := [before for before in step.needs if before in foreign]:
             foreign.add(step.id)
             reasons.append(f"{step.id} needs {waits[0]}, which is not SQL.")
+        elif step.verb in OBJECT_VERBS:
+            reasons += [f"{step.id}: {why}" for change in plan.changes(step) if (why := objects.refusal(change))]
+            created |= {step.target} if step.verb is Verb.CREATE else set()
+        elif f"table {step.target}" in created:
+            reasons.append(f"{step.id}: its table is one that this plan creates.")
         elif step.verb in ROW_VERBS:
             modes.setdefault((step.connection, step.target), set()).add(step.triggers)
     mixed = sorted(target for (_, target), found in modes.items() if len(found) > 1)
@@ -100,7 +109,9 @@ def _transaction(plan: Plan, connection: str, steps: Sequence[Step], *, several:
         yield f"{blocks.fingerprint(connection, about['fingerprint'])}\n"
     rows = [survey(plan, at, step) for at, step in enumerate(steps, 1) if step.verb in ROW_VERBS]
     if rows:
-        yield from _rows(plan, rows)
+        yield from _rows(plan, steps, rows)
+    else:
+        yield from (text for step in steps if step.verb in OBJECT_VERBS for text in _objects(plan, step))
     for step in steps:
         if step.verb is Verb.SETVAL:
             yield "\n" + comment(step.id)
@@ -115,7 +126,13 @@ def _connect(variable: str) -> str:
     )
 
 
-def _rows(plan: Plan, rows: Sequence[Staged]) -> Iterator[str]:
+def _objects(plan: Plan, step: Step) -> Iterator[str]:
+    """The blocks of a step of objects."""
+    yield "\n" + comment(step.id)
+    yield from (f"{objects.carry_out(change)}\n" for change in plan.changes(step))
+
+
+def _rows(plan: Plan, steps: Sequence[Step], rows: Sequence[Staged]) -> Iterator[str]:
     yield f"{blocks.tables(rows)}\n"
     for staged in rows:
         step = staged.step
@@ -129,7 +146,11 @@ def _rows(plan: Plan, rows: Sequence[Staged]) -> Iterator[str]:
         yield f"\n-- a delete takes nothing along that the plan does not list\n{blocks.refuse_unlisted()}\n"
     quiet = sorted({staged.step.target for staged in rows if staged.step.triggers == "off"})
     yield from (f"\n{blocks.triggers_off(name)}\n" for name in quiet)
-    for node in _nodes(rows):
+    for node in _nodes(steps, rows):
+        if isinstance(node, Step):
+            yield "SET CONSTRAINTS ALL IMMEDIATE;\n"
+            yield from _objects(plan, node)
+            continue
         yield "\n" + "".join(comment(f"{staged.number}. {staged.step.id}") for staged in node)
         yield f"{write(node)}\n"
     yield "\n-- what triggers changed is written once more, then everything is checked\n"
@@ -142,8 +163,12 @@ def _rows(plan: Plan, rows: Sequence[Staged]) -> Iterator[str]:
     yield f"{blocks.refuse_difference()}\n{blocks.report()}\n"
 
 
-def _nodes(rows: Sequence[Staged]) -> list[list[Staged]]:
-    nodes: dict[str, list[Staged]] = {}
-    for staged in rows:
-        nodes.setdefault(staged.step.together or staged.step.id, []).append(staged)
-    return list(nodes.values())
+def _nodes(steps: Sequence[Step], rows: Sequence[Staged]) -> Iterator[list[Staged] | Step]:
+    """Steps of rows that are one statement together, and steps of objects between them."""
+    staged = {it.step.id: it for it in rows}
+    for _, members in groupby(steps, key=lambda step: step.together or step.id):
+        node = list(members)
+        if node[0].verb in OBJECT_VERBS:
+            yield from node
+        elif node[0].id in staged:
+            yield [staged[step.id] for step in node]

@@ -13,6 +13,7 @@ _CODES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "?": "36"}
 _WIDEST_ADDRESS = 44
 _WIDEST_REASON = 40
 _WIDEST_LINE = 160
+_WIDEST_OBJECT = 80
 
 
 def render(plan: Plan, *, color: bool = False) -> str:
@@ -26,13 +27,18 @@ def _lines(view: Overview, color: bool) -> Iterator[str]:
     if view.hazards:
         yield ""
     width = min(_WIDEST_ADDRESS, max((len(plain(group.address)) for group in view.groups), default=0))
-    steps = view.steps
+    steps = [step for step in view.steps if not step.definitions]
+    objects = [step for step in view.steps if step.definitions]
+    names = min(_WIDEST_OBJECT, max((len(plain(step.step.target)) for step in objects), default=0))
     counts = max((len(f"{step.step.count:,}") for step in steps), default=0)
     amounts = max((len(step.amount) - len(f"{step.step.count:,}") for step in steps), default=0)
     reasons = min(_WIDEST_REASON, max((len(step.reasons) for step in steps), default=0))
     for group in view.groups:
         yield _heading(group, width)
         for step in group.steps:
+            if step.definitions:
+                yield f"    {_glyph(step.step.verb.glyph, color)} {_object(step, names)}".rstrip()
+                continue
             number, _, noun = step.amount.partition(" ")
             head = f"    {_glyph(step.step.verb.glyph, color)} {number:>{counts}} {noun:<{amounts}} "
             line = f"{cut(step.reasons, _WIDEST_LINE):<{reasons}}  {_what(step)}"
@@ -72,6 +78,12 @@ def sequence(example: Example) -> str:
     """Where a sequence stands and where it goes."""
     values = [f"{before} → {after}" for _, before, after in example.values]
     return f"{cut_middle(example.key, 60)}: {', '.join(values)}" if values else example.key
+
+
+def _object(step: StepView, width: int) -> str:
+    """An object with its kind, why it changes, and how many lines of its definition come and go."""
+    amounts = ", ".join(it.amount for it in step.definitions if it.amount)
+    return f"{cut_middle(step.step.target, _WIDEST_OBJECT):<{width}}  {cut(step.reasons, _WIDEST_REASON)}  {amounts}"
 
 
 def _glyph(glyph: str, color: bool) -> str:

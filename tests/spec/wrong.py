@@ -72,6 +72,25 @@ TOP: list[tuple[str, str, str]] = [
     ('version: 1\nvariables: { did: { default: "${env:X}" } }\n', "RECONCILER_VAR_DID", "2:31"),
 ]
 
+B = "\nsql_objects:\n  a:\n    on: production\n    file: x.sql\n"  # its next line is line 10
+
+OBJECTS: list[tuple[str, str, str]] = [
+    (B, "there is no file x.sql", "9:11"),
+    (B + "    replace: yes\n", "write true", "10:14"),
+    (B + "    zzz: 1\n", "known here: on, file, replace, needs, description, protect", "10:5"),
+    (B + "    needs: [collections.b]\n", "there is no resource `collections.b`", "10:13"),
+    (B + "    needs: [sql_objects.a]\n", "a resource needs itself", "10:13"),
+    ("\nsql_objects: { a: { file: x.sql } }\n", "`on` is missing in sql_objects.a", "6:16"),
+    ("\nsql_objects: { a: { on: production } }\n", "`file` is missing in sql_objects.a", "6:16"),
+    ("\nsql_objects: { a: { on: elsewhere, file: x.sql } }\n", "the connection `elsewhere` is not declared", "6:25"),
+    ("\nsql_objects: { a: x.sql }\n", "write a: { on: connection, file: sql/functions.sql }", "6:19"),
+    ("\nsql_objects: { a: { on: production, file: /x.sql } }\n", "the path is not relative", "6:43"),
+    ("\nsql_objects: { a: { on: production, file: ../x.sql } }\n", "leads out of the folder", "6:43"),
+    ("\nsql_objects: { a: { on: production, file: 'a\\..\\..\\x.sql' } }\n", "leads out of the folder", "6:43"),
+    ("\nsql_objects: { a: { on: production, file: ~/x.sql } }\n", "the path is not relative", "6:43"),
+    ("\nsql_objects: { a: { on: production, file: '' } }\n", "sql_objects.a.file is empty", "6:43"),
+]
+
 CONNECTIONS: list[tuple[str, str, str]] = [
     ("version: 1\nconnections: { a: postgresql }\n", "connections.a is a mapping, and text stands there", "2:19"),
     ("version: 1\nconnections: { a: {} }\n", "connections.a has no type", "2:16"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -390,3 +391,85 @@ def test_hazards_and_notes_stay_comments(tmp_path: Path) -> None:
     it = step(Verb.INSERT, notes=("x\n; DROP TABLE documents;", "\\! touch pwned"))
     script = "".join(sql.render(make(tmp_path, [(it, inserts(["x"]))])))
     assert all(line.startswith("--") for line in script.splitlines() if "DROP TABLE" in line or "touch" in line)
+
+
+def object_plan(tmp_path: Path, *rows: Row) -> Plan:
+    """A step for each change of an object."""
+    verbs = {(True, False): Verb.CREATE, (False, True): Verb.DROP, (False, False): Verb.ALTER}
+    steps = [
+        (
+            step(
+                verbs[before is None, after is None],
+                " ".join(key),
+                address="sql_objects.a",
+                key=("kind", "name"),
+                columns={"sql": "text"},
+            ),
+            [(key, before, after)],
+        )
+        for key, before, after in rows
+    ]
+    return make(Path(mkdtemp(dir=tmp_path)), steps)
+
+
+FUNCTION = "CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS $$SELECT {}$$"
+CREATED: list[Row] = [
+    (("schema", "app"), None, {"sql": "CREATE SCHEMA app"}),
+    (("type", "app.mood"), None, {"sql": "CREATE TYPE app.mood AS ENUM ('a', E'\\n')"}),
+    (("table", 'app."T t"'), None, {"sql": 'CREATE TABLE app."T t" (\n\ta app.mood /* \u202e */)'}),
+    (("index", "app.by_a"), None, {"sql": 'CREATE INDEX by_a ON app."T t" (a)'}),
+    (("view", "app.v"), None, {"sql": 'CREATE VIEW app.v AS SELECT * FROM app."T t"'}),
+    (("function", "public.f(integer)"), None, {"sql": FUNCTION.format(2)}),
+    (("function", "app.g(app.mood)"), None, {"sql": "CREATE FUNCTION app.g(app.mood) RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"}),
+    (("function", "app.h()"), None, {"sql": "CREATE FUNCTION app.h() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"}),
+    (("trigger", 'app."T t".tr'), None, {"sql": 'CREATE TRIGGER tr AFTER INSERT ON app."T t" EXECUTE FUNCTION app.h()'}),
+]  # fmt: skip
+THERE = (
+    "SELECT to_regclass('app.\"T t\"')::text, to_regclass('app.v')::text, to_regprocedure('f(int)')::text,"
+    " (SELECT count(*) FROM pg_trigger), to_regnamespace('app')::text"
+)
+
+
+@pytest.mark.each_postgres
+def test_objects_come_and_go_once(database: Database, tmp_path: Path) -> None:
+    created = [row for row in CREATED if row[0] != ("function", "app.g(app.mood)")]
+    plan = object_plan(tmp_path, *created)
+    for _ in range(2):
+        succeed(database.dsn, plan)
+        assert database.sql(THERE) == [('app."T t"', "app.v", "f(integer)", 1, "app")]
+    back = object_plan(tmp_path, *[(key, after, None) for key, _, after in reversed(created)])
+    database.sql("INSERT INTO app.\"T t\" VALUES ('a')")
+    assert 'drift: table app."T t": planned to go while it is empty, found rows' in refuse(database.dsn, back)
+    database.sql('TRUNCATE app."T t"')
+    for _ in range(2):
+        succeed(database.dsn, back)
+        assert database.sql(THERE) == [(None, None, None, 0, None)]
+
+
+@pytest.mark.each_postgres
+def test_a_function_is_only_replaced_from_what_was_planned(database: Database, tmp_path: Path) -> None:
+    key, was, will_be = ("function", "public.f(integer)"), {"sql": FUNCTION.format(1)}, {"sql": FUNCTION.format(2)}
+    plan = object_plan(tmp_path, (key, was, will_be))
+    assert "planned to be there, found no such function" in refuse(database.dsn, plan)
+    database.sql(FUNCTION.format(3))
+    assert "drift: function public.f(integer): its definition is not the planned one" in refuse(database.dsn, plan)
+    assert "planned absent, found another definition" in refuse(
+        database.dsn, object_plan(tmp_path, (key, None, will_be))
+    )
+    assert "its definition is not the planned one" in refuse(database.dsn, object_plan(tmp_path, (key, will_be, None)))
+    assert database.sql("SELECT f(0)") == [(3,)]
+    database.sql(FUNCTION.format(1).replace("CREATE", "CREATE OR REPLACE"))
+    for _ in range(2):
+        succeed(database.dsn, plan)
+        assert database.sql("SELECT f(0)") == [(2,)]
+    succeed(database.dsn, object_plan(tmp_path, (key, None, will_be)))
+
+
+def test_an_object_that_no_script_knows_is_refused(database: Database, tmp_path: Path) -> None:
+    for key, statement in (
+        (("rule", "public.r"), "CREATE TABLE r ()"),
+        (("table", "public.r"), "DROP TABLE x; SELECT 1"),
+    ):
+        assert "cannot be run as a script" in refuse(
+            database.dsn, object_plan(tmp_path, (key, None, {"sql": statement}))
+        )

@@ -44,12 +44,12 @@ def moving(references: References) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for key in references.keys for column in key.columns))
 
 
-def find_duplicates(session: Session, intents: Sequence[Intent]) -> list[Found]:
+def find_duplicates(session: Session, intents: Sequence[Intent], *, count_rows: bool = False) -> list[Found]:
     """Rank each `Duplicates` intent, then deal with what points at its losers."""
     founds: list[Found] = []
     for intent in intents:
         if isinstance(intent.finds, Duplicates):
-            found = _rank(session, intent, intent.finds)
+            found = _rank(session, intent, intent.finds, count_rows)
             pointing = [it for it in intents if isinstance(it.finds, References) and it.finds.of is intent]
             children = [_lead(session, it, it.finds) for it in pointing if isinstance(it.finds, References)]
             _check_limit(session, intent, intent.finds, found, children)
@@ -57,7 +57,7 @@ def find_duplicates(session: Session, intents: Sequence[Intent]) -> list[Found]:
     return founds
 
 
-def _rank(session: Session, intent: Intent, source: Duplicates) -> Found:
+def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool) -> Found:
     found = Found(intent)
     table, name = relation(intent.target.name), alias(intent.target.name)
     groups = [f"g{n}" for n in range(1, len(source.key) + 1)]
@@ -107,6 +107,8 @@ def _rank(session: Session, intent: Intent, source: Duplicates) -> Found:
     survivors = join([ident("v" + k[1:]) for k in found.keys])
     count, groups_ = session.one(q("SELECT count(*), count(DISTINCT ({})) FROM {}", survivors, intent.temp("r")))
     found.extra = count
+    if count_rows:
+        found.source_rows = session.value(q("SELECT count(*) FROM {} AS {}{}", table, name, where)) - count
     if count:
         found.notes.append(
             f"{groups_} keys ({', '.join(source.key)}) stand more than once: {groups_} rows survive, {count} go"

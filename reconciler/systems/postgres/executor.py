@@ -1,4 +1,4 @@
-"""One run of row steps, carried out in one transaction: stage, lock and judge, write in order, settle, verify.
+"""One run of steps, carried out in one transaction: stage, lock and judge, write in order, settle, verify.
 
 In: steps of a plan on one connection, in order. Out: an outcome for each; or an error, and then nothing of the run was kept.
 Invariant: it writes what the plan lists and nothing else; what triggers write besides is found and told.
@@ -16,17 +16,23 @@ from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
+from reconciler.systems.postgres.archive import from_archive, refuse_lone, to_archive
 from reconciler.systems.postgres.catalog import Catalog, Table, read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
+from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw
 from reconciler.systems.postgres.settle import settle, writes_elsewhere
 from reconciler.systems.postgres.staging import Staged, copy_rows, real, stage
+from reconciler.systems.postgres.structure import build_apart
 from reconciler.systems.postgres.violations import violated
 
 Advance = Callable[[int], None]
 Secrets = Callable[[Session, Catalog, Staged], None]
 """Puts the real values of sensitive columns, read again from the source, into a staged step."""
+
+
+ROW_VERBS = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE})
 
 
 @dataclass(frozen=True)
@@ -53,18 +59,41 @@ class _RehearsedError(Exception):
 
 @dataclass
 class _Work:
-    """A run on its way: every row step stands in `staged`, or for now in `direct`."""
+    """A run on its way: every row step stands in `staged`, or for now in `direct`.
+
+    Rows of a table that the run itself creates can only be staged once it is there; of a table that it drops and that is gone already,
+    all rows are gone too.
+    """
 
     session: Session
     plan: Plan
     steps: Sequence[Step]
     catalog: Catalog
+    objects: ObjectRun
+    secrets: Secrets
     advance: Advance
     staged: dict[str, Staged] = field(default_factory=dict[str, Staged])
     direct: dict[str, Table] = field(default_factory=dict[str, Table])
     """Inserts that are copied from the plan's file into their tables, without a look first."""
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    made: set[str] = field(default_factory=set[str])
+    dropped: set[str] = field(default_factory=set[str])
+    gone: dict[str, int] = field(default_factory=dict[str, int])
+    """Steps of rows whose table this run had dropped before, with their counts."""
     looked: bool = False
     """Everything was judged with others locked out: a row in the way is the work of a trigger of this transaction."""
+
+    def __post_init__(self) -> None:
+        there = {full_name(name) for name in self.catalog.tables}
+        self.numbers = {step.id: number for number, step in enumerate(self.steps)}
+        self.made = {table for step in self.steps if (table := self.objects.table(step, Verb.CREATE))} - there
+        self.dropped = {table for step in self.steps if (table := self.objects.table(step, Verb.DROP))}
+        self.gone = {
+            step.id: step.count
+            for step in self.steps
+            if step.verb is Verb.DELETE and step.target in self.dropped - there
+        }
+        self.direct = _direct(self.catalog, self.steps)
 
     @property
     def items(self) -> list[Staged]:
@@ -80,15 +109,28 @@ class _Work:
         return (psycopg.errors.UniqueViolation,) if any(item.taken_as_new for item in self.items) else ()
 
     def stage_rest(self, advance: Advance) -> None:
-        """Stage every row step that is not copied directly and is not staged yet."""
-        for number, step in enumerate(self.steps):
-            if step.verb is not Verb.SETVAL and step.id not in self.staged and step.id not in self.direct:
-                self.staged[step.id] = stage(self.session, self.catalog, self.plan, step, number, advance)
+        """Stage every step of rows that can be, is not copied directly and is not staged yet."""
+        for step in self.steps:
+            known = step.id in self.direct or step.id in self.gone or step.id in self.staged
+            if step.verb in ROW_VERBS and not known and step.target not in self.made:
+                self._stage(step, self.catalog, advance)
 
     def stage_direct(self) -> None:
         """Nothing is copied directly any more."""
         self.direct.clear()
         self.stage_rest(lambda _: None)
+
+    def stage_late(self, step: Step) -> None:
+        """Rows of a table that this transaction has made: nobody else sees it, so they are all new."""
+        catalog = read_catalog(self.session)
+        item = self._stage(step, catalog, self.advance)
+        judge(self.session, [item])
+        if step.sensitive:
+            self.secrets(self.session, catalog, item)
+
+    def _stage(self, step: Step, catalog: Catalog, advance: Advance) -> Staged:
+        self.staged[step.id] = stage(self.session, catalog, self.plan, step, self.numbers[step.id], advance)
+        return self.staged[step.id]
 
 
 def execute(
@@ -106,8 +148,11 @@ def execute(
             if pads:
                 session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
-            work = _Work(session, plan, steps, catalog, advance, direct=_direct(catalog, steps))
+            objects = ObjectRun(session, plan, steps)
+            work = _Work(session, plan, steps, catalog, objects, secrets, advance)
             work.stage_rest(advance)
+            for name in objects.locked():
+                session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
             _judge_first(work)
             for item in work.items:
                 if item.step.sensitive:
@@ -125,9 +170,10 @@ def execute(
                 judge(session, work.items)
                 work.looked = True
                 outcome = _write_all(work)
-            if work.looked or any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers):
-                notes, outcome.unsettled = settle(session, work.items)
-                outcome.notes += notes + writes_elsewhere(session, {TableName.parse(step.target) for step in steps})
+            if work.looked or objects.of_step or any(t.fires for it in catalog.tables.values() for t in it.triggers):
+                left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
+                notes, outcome.unsettled = settle(session, left)
+                outcome.notes += notes + writes_elsewhere(session, _written(steps))
             if settings.rehearse:
                 raise _RehearsedError
     except _RehearsedError:
@@ -139,15 +185,36 @@ def execute(
     return outcome
 
 
+def execute_apart(session: Session, plan: Plan, step: Step) -> Outcome:
+    """Carry out a step that cannot stand in a transaction; done again, it finds what it did."""
+    outcome = Outcome()
+    try:
+        for change in plan.changes(step):
+            counts = outcome.applied if build_apart(session, change) else outcome.already
+            counts[step.id] = counts.get(step.id, 0) + 1
+    except psycopg.Error as error:
+        if retriable(error):
+            raise
+        raise explain(error, f"applying {step.id}", session.name) from None
+    return outcome
+
+
+def _written(steps: Sequence[Step]) -> set[TableName]:
+    rows = [step for step in steps if step.verb in ROW_VERBS]
+    archives = {step.archive for step in rows if step.archive}
+    return {TableName.parse(name) for name in archives | {step.target for step in rows}}
+
+
 def _direct(catalog: Catalog, steps: Sequence[Step]) -> dict[str, Table]:
     """Inserts that need no temporary table: a row that is there makes them fail, and nothing can rewrite what they write."""
-    tables = {step.target: catalog.find(TableName.parse(step.target)) for step in steps if step.verb is not Verb.SETVAL}
+    tables = {step.target: catalog.find(TableName.parse(step.target)) for step in steps if step.verb in ROW_VERBS}
     if any(trigger.fires for table in tables.values() if table for trigger in table.triggers):
         return {}
     return {
         step.id: table
         for step in steps
         if step.verb is Verb.INSERT
+        and not step.archived_by
         and (table := tables[step.target])
         and table.unique_on(step.key)
         and table.kind == "r"
@@ -171,12 +238,24 @@ def retriable(error: BaseException) -> bool:
 
 def _judge_first(work: _Work) -> None:
     """Look at what cannot show itself by failing; where that drifts, at everything, so that everything is named."""
-    try:
-        judge(work.session, [item for item in work.items if not item.taken_as_new])
-    except Drift:
+    session = work.session
+    drifted = tuple(work.objects.judge())
+    if drifted:
         work.stage_direct()
-        judge(work.session, work.items)
+    try:
+        judge(session, [item for item in work.items if drifted or not item.taken_as_new])
+    except Drift as drift:
+        if not drifted:
+            work.stage_direct()
+            judge(session, work.items)
+        drift.details = (*drifted, *drift.details)
         raise
+    if drifted:
+        raise Drift(
+            f"{len(drifted)} changes do not fit the world as it is now; nothing was changed on {session.name}",
+            details=drifted,
+            why="somebody changed these objects after the plan was made",
+        )
 
 
 def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
@@ -186,22 +265,24 @@ def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
 
 
 def _write_all(work: _Work) -> Outcome:
-    session, outcome = work.session, Outcome()
+    session, outcome = work.session, Outcome(already=dict(work.gone))
     quiet = _quiet([item for item in work.items if item.step.triggers == "off"])
     for table, name, _ in quiet:
         session.run(q("ALTER TABLE {} DISABLE TRIGGER {}", relation(table), ident(name)))
     session.run("SET CONSTRAINTS ALL DEFERRED")
     try:
         for _, node in groupby(work.steps, key=lambda step: step.together or step.id):
-            _write_node(work, list(node), outcome)
+            if members := [step for step in node if step.id not in work.gone]:
+                _write_node(work, members, outcome)
         session.run("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.IntegrityError as error:
         if isinstance(error, work.may_look_again):
             raise
         raise violated(session, error, work.items) from None
     for table, name, mode in quiet:
-        how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
-        session.run(q("ALTER TABLE {} {} TRIGGER {}", relation(table), how, ident(name)))
+        if full_name(table) not in work.dropped:
+            how = raw("ENABLE ALWAYS") if mode == "A" else raw("ENABLE")
+            session.run(q("ALTER TABLE {} {} TRIGGER {}", relation(table), how, ident(name)))
     return outcome
 
 
@@ -218,7 +299,17 @@ def _write_node(work: _Work, node: Sequence[Step], outcome: Outcome) -> None:
     elif first.id in work.direct:
         outcome.applied[first.id] = copy_rows(work.session, work.direct[first.id], work.plan, first, work.advance)
         _expect(first, first.count, outcome.applied[first.id])
+    elif first.verb in OBJECT_VERBS:
+        # No object can be altered while checks of its rows are still open.
+        work.session.run("SET CONSTRAINTS ALL IMMEDIATE")
+        for step in node:
+            outcome.applied[step.id], outcome.already[step.id] = work.objects.carry_out(step)
+            work.advance(step.count)
+        work.session.run("SET CONSTRAINTS ALL DEFERRED")
     else:
+        for step in node:
+            if step.id not in work.staged:
+                work.stage_late(step)
         _write_staged(work, [work.staged[step.id] for step in node], outcome)
 
 
@@ -236,11 +327,18 @@ def _write_staged(work: _Work, members: Sequence[Staged], outcome: Outcome) -> N
             _expect(item.step, item.todo, _update(session, item))
         return
     if verb is Verb.DELETE:
+        for item in todo:
+            if item.step.unique:
+                refuse_lone(session, item)
+            if item.step.archive:
+                _expect(item.step, item.todo, to_archive(session, item, work.plan.id))
         _refuse_unlisted(session, todo, work.items)
     statements = [_insert(item, looked=work.looked) if verb is Verb.INSERT else _delete(item) for item in todo]
     fewer = work.looked and verb is Verb.INSERT
     if len(statements) == 1:
         _expect(todo[0].step, todo[0].todo, session.run(statements[0]), or_fewer=fewer)
+        if todo[0].step.archived_by:
+            from_archive(session, todo[0])
         return
     parts = [q("{} AS ({} RETURNING 1)", ident(f"w{n}"), statement) for n, statement in enumerate(statements)]
     counts = [q("(SELECT count(*) FROM {})", ident(f"w{n}")) for n in range(len(statements))]

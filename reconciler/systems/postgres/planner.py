@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.names import TableName
@@ -19,6 +20,7 @@ from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.rows import (
+    Duplicates,
     Intent,
     LinesSource,
     OnExtra,
@@ -27,6 +29,7 @@ from reconciler.systems.postgres.rows import (
     relation,
 )
 from reconciler.systems.postgres.session import Session, join, lit, q, raw
+from reconciler.systems.postgres.structure import lacking
 
 CREATES_A_BATCH = 200
 
@@ -68,7 +71,11 @@ def observe(
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
     check_overlap(session, founds)
-    everyone = [*founds, *find_duplicates(session, intents), *(Found(intent) for intent in bystanders)]
+    everyone = [
+        *founds,
+        *find_duplicates(session, intents, count_rows=count_extra),
+        *(Found(intent) for intent in bystanders),
+    ]
     refuse_moved_keys(session, founds)
     follow_deletes(session, catalog, everyone)
     check_parents(session, everyone)
@@ -142,7 +149,7 @@ def _staged_in_both(session: Session, one: Found, other: Found) -> bool:
     )  # fmt: skip
 
 
-def steps_of(session: Session, founds: Sequence[Found]) -> Emitted:
+def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emitted:
     """Steps, edges and risks of everything found."""
     out = Emitted()
     _protect(founds, out)
@@ -158,10 +165,48 @@ def steps_of(session: Session, founds: Sequence[Found]) -> Emitted:
         out.hazards.append(
             Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1)
         )
+    _structure(session, catalog, founds, of_table, out)
     _edges(founds, of_table, freed, out)
     _risks(founds, of_table, out)
     check_limits(session, founds)
     return out
+
+
+def _structure(
+    session: Session,
+    catalog: Catalog,
+    founds: Sequence[Found],
+    of_table: Mapping[tuple[TableName, Verb], list[Step]],
+    out: Emitted,
+) -> None:
+    """What a unique key needs besides rows: its archive before the losers go, its constraint after everything."""
+    for found in founds:
+        source = found.intent.finds
+        if not isinstance(source, Duplicates):
+            continue
+        table, address = full_name(found.intent.target.name), found.intent.address
+        needed = lacking(session, catalog, found.intent, source, found.extra)
+        out.steps += [*needed.before, *needed.after]
+        own = [step for steps in of_table.values() for step in steps if step.address == address]
+        # Other resources' changes of this table come before its constraint too.
+        rows = [*own, *(s for (name, _), steps in of_table.items() if name == found.intent.target.name for s in steps)]
+        out.must += [(one.step.id, step.id) for one in needed.before for step in own if step.unique]
+        if needed.after:
+            out.must += [(name, needed.after[0].step.id) for name in sorted({step.id for step in rows})]
+        out.must += [(one.step.id, other.step.id) for one, other in pairwise(needed.after)]
+        out.hazards += [Hazard("left-out", address, f"{table}: {note}") for note in needed.notes]
+        if needed.after:
+            rows_there = max(0, found.intent.target.rows)
+            text = f"about {rows_there:,} rows of {table} are read to build the index"
+            how = (
+                "while others go on"
+                if source.online
+                else "and nobody else writes to it from the look at its rows to the constraint"
+            )
+            out.hazards.append(Hazard("lock", address, f"{text}, {how}", rows_there))
+        if found.extra and not source.archive:
+            text = f"{found.extra} rows of {table} go without an archive: this plan alone holds them"
+            out.hazards.append(Hazard("missing-archive", address, text, found.extra))
 
 
 def _protect(founds: Sequence[Found], out: Emitted) -> None:

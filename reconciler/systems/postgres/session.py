@@ -33,6 +33,12 @@ SETTINGS: LiteralString = (
 )
 """Text forms of values and the meaning of names must not depend on who connects; rows hidden by a policy must be an error."""
 
+PUBLIC_FIRST: LiteralString = (
+    "SELECT set_config('search_path', (SELECT string_agg(s.name, ', ' ORDER BY s.name <> 'public', s.name COLLATE \"C\")"
+    " FROM (SELECT DISTINCT quote_ident(n.nspname) AS name FROM pg_namespace n WHERE n.nspname = 'public'"
+    " OR (n.nspname <> 'pg_catalog' AND n.oid IN (SELECT extnamespace FROM pg_extension))) s), true)"
+)
+
 FRESH_BYTES = 1 << 16
 
 
@@ -126,6 +132,36 @@ class Session:
             raise ReconcilerError(
                 f"{what} does not fit", where=place, why=why, todo="write it as the column's type has it"
             ) from None
+
+    def single(self, text: str) -> None:
+        """Run one statement that a user wrote; the extended protocol refuses several."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(raw(text), binary=True)
+
+    def parse(self, text: str) -> None:
+        """Have the server read one statement that a user wrote, without running it."""
+        result = self.connection.pgconn.prepare(b"", text.encode())
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result, "utf-8")
+
+    @contextlib.contextmanager
+    def undone(self) -> Generator[None]:
+        """What is done within is taken back, errors included; only what was read of it stays."""
+        self.run("SAVEPOINT rc_undone")
+        try:
+            yield
+        finally:
+            if not self.connection.closed:
+                self.run("ROLLBACK TO SAVEPOINT rc_undone")
+                self.run("RELEASE SAVEPOINT rc_undone")
+
+    @contextlib.contextmanager
+    def public_first(self) -> Generator[None]:
+        """Names without a schema mean `public`, as they do in a spec; then the schemas of extensions. As before afterwards."""
+        before = self.value("SELECT current_setting('search_path')")
+        self.run(PUBLIC_FIRST)
+        yield
+        self.run("SELECT set_config('search_path', %s, true)", (before,))
 
     @contextlib.contextmanager
     def snapshot(self) -> Generator[None]:

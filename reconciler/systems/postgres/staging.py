@@ -98,7 +98,9 @@ def stage(
     else:
         key = tuple((name, f"c{names.index(name) + 1}") for name in step.key)
         parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
-        masks = ""
+        if step.unique and step.verb is Verb.DELETE:  # the key of the row that stays, and why
+            parts += [(name, f"s{n}") for n, name in enumerate(step.key, 1)]
+        masks = ", ''::text AS rule" if step.unique and step.verb is Verb.DELETE else ""
     selected = [
         q("null::text AS {}" if name in step.sensitive else "{1} AS {0}", ident(temp_name), ident(name))
         for name, temp_name in parts
@@ -107,7 +109,8 @@ def stage(
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}{} FROM {} WITH NO DATA", temp, join(selected), raw(masks),
           relation(table.name))
     )  # fmt: skip
-    listed = [temp_name for _, temp_name in parts] + (["mb", "ma"] if masks else [])
+    listed = [temp_name for _, temp_name in parts]
+    listed += ["mb", "ma"] if step.verb is Verb.UPDATE else ["rule"] if masks else []
     session.run(q("ALTER TABLE {} ADD COLUMN st \"char\" DEFAULT 't'", temp))
     copied = session.copy_in(
         q("COPY {} ({}) FROM STDIN", temp, join([ident(n) for n in listed])), _blocks(plan, step, names, advance)
@@ -149,6 +152,8 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
     lines = plan.lines(step)
     side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
     row = _image_row(side, names) if side else partial(_update_row, names)
+    if step.unique and step.verb is Verb.DELETE:
+        row = partial(_loser_row, names)
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
@@ -177,6 +182,13 @@ def _image_row(side: str, names: list[str]) -> Callable[[bytes], bytes]:
         return b"\t".join(fields) + b"\n"
 
     return row
+
+
+def _loser_row(names: list[str], line: bytes) -> bytes:
+    change = json.loads(line)
+    fields = [_field(change["before"][name]) for name in names]
+    fields += [_field(part) for part in change["kept"]["key"]]
+    return ("\t".join([*fields, _field(change["reason"])]) + "\n").encode()
 
 
 def _update_row(names: list[str], line: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Tables, constraints and indexes that rows of a plan need: what is lacking becomes steps, and a step is carried out under guard.
 
-A change's key is (kind, name…): `table schema.name`, `constraint schema.table name`, `index schema.table name`. Its images hold `sql`, the
-statement, and `definition`, which is compared with what the catalog says: equal is `already`, as before is to do, all else is drift.
-Invariant: nothing that exists is replaced, and a table that holds rows is never dropped.
+A change's key is (kind, schema.table.name). Its images hold `sql`, the statement, and `definition`, which is compared with what the
+catalog says: equal is `already`, as before is to do, all else is drift. Concurrent index builds stand apart of every transaction.
+Invariant: nothing that exists is replaced, and what holds values is never dropped.
 """
 
 from __future__ import annotations
@@ -15,19 +15,12 @@ import psycopg
 
 from reconciler.plan.errors import Drift, Exit, Location, ReconcilerError
 from reconciler.plan.file import Planned, planned
-from reconciler.plan.names import TableName
+from reconciler.plan.names import TableName, quote, split_dotted
 from reconciler.plan.step import Change, Image, Step, Verb
+from reconciler.systems.postgres.archive import ARCHIVED
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.rows import Duplicates, Intent, full_name, relation
-from reconciler.systems.postgres.session import Composable, Session, ident, join, q, raw
-
-ARCHIVED = {
-    "archived_at": "timestamp with time zone",
-    "plan_id": "text",
-    "survivor_key": "text",
-    "rule": "text",
-}
-"""What an archive holds besides the columns of its table."""
+from reconciler.systems.postgres.session import Composable, Row, Session, ident, join, q, raw
 
 
 @dataclass(frozen=True)
@@ -46,12 +39,11 @@ def lacking(session: Session, catalog: Catalog, intent: Intent, source: Duplicat
     return Lacking(before, after, notes)
 
 
-def _planned(session: Session, intent: Intent, verb: Verb, target: str, key: tuple[str, ...], before: Image | None, after: Image,
-             *, apart: bool = False, reason: str = "absent") -> Planned:  # fmt: skip
-    step = Step(
-        f"{intent.address}[{target}]/{verb.value}", intent.connection, target, verb, key=("kind", "name"), apart=apart
-    )
-    return planned(step, [Change(step.id, key, before, after, reason)])
+def _planned(session: Session, intent: Intent, target: str, key: tuple[str, ...], after: Image, *, apart: bool = False,
+             reason: str = "absent") -> Planned:  # fmt: skip
+    step_id = f"{intent.address}[{target}]/create"
+    step = Step(step_id, intent.connection, target, Verb.CREATE, key=("kind", "name"), apart=apart)
+    return planned(step, [Change(step.id, key, None, after, reason)])
 
 
 def _text(session: Session, statement: Composable) -> str:
@@ -66,12 +58,11 @@ def _archive(session: Session, catalog: Catalog, intent: Intent, name: TableName
             where=intent.place, why=f"an archive adds {', '.join(ARCHIVED)}",
         )  # fmt: skip
     wanted |= ARCHIVED
-    table, key, target = catalog.find(name), ("table", full_name(name)), full_name(name)
+    table, target = catalog.find(name), full_name(name)
     if table is None:
         columns = join([q("{} {}", ident(column), raw(type_)) for column, type_ in wanted.items()])
-        create = _text(session, q("CREATE TABLE {} ({})", relation(name), columns))
-        after = {"sql": create, "definition": _listed(session, wanted)}
-        return (_planned(session, intent, Verb.CREATE, target, key, None, after),)
+        sql = _text(session, q("CREATE TABLE {} ({})", relation(name), columns))
+        return (_planned(session, intent, target, ("table", target), {"sql": sql}),)
     there = {column.name: column.type for column in table.columns.values()}
     wrong = [f"{c}: {there[c]} there, {type_} needed" for c, type_ in wanted.items() if there.get(c, type_) != type_]
     unfilled = [c.name for c in table.columns.values() if c.name not in wanted and c.not_null and not c.default]
@@ -83,23 +74,16 @@ def _archive(session: Session, catalog: Catalog, intent: Intent, name: TableName
             todo="name another archive, or mend this table",
         )
     more = {column: type_ for column, type_ in wanted.items() if column not in there}
-    if not more:
-        return ()
-    add = join([q("ADD COLUMN {} {}", ident(column), raw(type_)) for column, type_ in more.items()])
-    drop = join([q("DROP COLUMN {}", ident(column)) for column in more])
-    before = {
-        "sql": _text(session, q("ALTER TABLE {} {}", relation(name), drop)),
-        "definition": _listed(session, there),
-    }
-    after = {
-        "sql": _text(session, q("ALTER TABLE {} {}", relation(name), add)),
-        "definition": _listed(session, there | more),
-    }
-    return (_planned(session, intent, Verb.ALTER, target, key, before, after, reason="columns are lacking"),)
+    return tuple(
+        _planned(session, intent, f"column {column} of {target}", ("column", _dotted(name, column)),
+                 {"sql": _text(session, q("ALTER TABLE {} ADD COLUMN {} {}", relation(name), ident(column), raw(type_))),
+                  "definition": type_}, reason="a column is lacking")
+        for column, type_ in more.items()
+    )  # fmt: skip
 
 
-def _listed(session: Session, columns: dict[str, str]) -> str:
-    return _text(session, join([q("{} {}", ident(name), raw(type_)) for name, type_ in columns.items()]))
+def _dotted(table: TableName, name: str) -> str:
+    return ".".join(quote(part) for part in (table.schema or "public", table.name, name))
 
 
 def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple[Planned, ...], tuple[str, ...]]:
@@ -107,7 +91,8 @@ def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple
     columns = join([ident(column) for column in source.key])
     nulls = raw(" NULLS NOT DISTINCT") if source.nulls_equal else raw("")
     where = q(" WHERE {}", raw(source.where_text)) if source.where_text else raw("")
-    definition = _text(session, q("UNIQUE{} ({}){}", nulls, columns, where))
+    shown = ", ".join(quote(column) for column in source.key)
+    definition = _text(session, q("UNIQUE{} ({}){}", nulls, raw(shown), where))
     there = {row[0]: row for row in session.rows(_UNIQUE_INDEXES, (table.oid,))}
     wanted = _same(definition, source.key)
     enforcing = [row for row in there.values() if row[2] and _same(row[1], row[3]) == wanted]
@@ -115,9 +100,9 @@ def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple
         row = min(enforcing, key=lambda row: (row[0] != name, row[0]))
         kind = "the constraint" if row[4] else "a unique index only:"
         other = "" if row[0] == name else f", not {name}"
-        return (), (f"kept unique already by {kind} {row[0]}{other}",) if other or (not row[
-            4
-        ] and not source.where_text) else ()
+        return (), (f"kept unique already by {kind} {row[0]}{other}",) if other or (
+            not row[4] and not source.where_text
+        ) else ()
     notes: tuple[str, ...] = ()
     if name in there and there[name][2]:
         raise ReconcilerError(
@@ -136,22 +121,19 @@ def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple
             f"{intent.address}: an index of a partitioned table cannot be built concurrently", where=intent.place,
             todo="say lock: brief",
         )  # fmt: skip
-    place = full_name(table.name)
-    index_key, constraint_key = ("index", place, name), ("constraint", place, name)
+    dotted = _dotted(table.name, name)
     how = raw("CREATE UNIQUE INDEX CONCURRENTLY" if source.online else "CREATE UNIQUE INDEX")
     index = {"sql": _text(session, q("{} {} ON {} ({}){}{}", how, ident(name), relation(table.name), columns, nulls, where)),
              "definition": definition}  # fmt: skip
     steps: list[Planned] = []
     if source.online or source.where_text:
-        steps.append(
-            _planned(session, intent, Verb.CREATE, f"index {name}", index_key, None, index, apart=source.online)
-        )
+        steps.append(_planned(session, intent, f"index {name}", ("unique index", dotted), index, apart=source.online))
     if not source.where_text:
         ending = q("USING INDEX {}", ident(name)) if source.online else q("({})", columns)
         add = q("ALTER TABLE {} ADD CONSTRAINT {} UNIQUE{} {}", relation(table.name), ident(name),
                 raw("") if source.online else nulls, ending)  # fmt: skip
         constraint = {"sql": _text(session, add), "definition": definition}
-        steps.append(_planned(session, intent, Verb.CREATE, f"constraint {name}", constraint_key, None, constraint))
+        steps.append(_planned(session, intent, f"constraint {name}", ("constraint", dotted), constraint))
     return tuple(steps), notes
 
 
@@ -200,114 +182,134 @@ def predicate_as_written(
         session.run("ROLLBACK TO SAVEPOINT rc_predicate")
 
 
-def locked_by(steps: Sequence[Step], changes: Sequence[Change]) -> list[TableName]:
-    """Tables that nobody else may write to from the look at their rows to the constraint."""
-    return sorted({TableName.parse(change.key[1]) for change in changes if change.key[0] in ("constraint", "index")})
+@dataclass(frozen=True)
+class ConstraintKind:
+    """A unique constraint, whose name stands behind that of its table."""
+
+    def now(self, session: Session, name: str) -> str | None:
+        found = _index(session, name)
+        return found[1] if found and found[2] and found[4] else None
+
+    def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
+        del session, name
+        return None if now == sql else f"it is {now}"
+
+    def hold(self, session: Session, name: str) -> None:
+        session.run(q("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", relation(_table(name))))
+
+    def in_use(self, session: Session, name: str) -> str | None:
+        del session, name
+        return None
+
+    def drop(self, session: Session, name: str) -> None:
+        session.run(q("ALTER TABLE {} DROP CONSTRAINT {}", relation(_table(name)), ident(split_dotted(name)[2])))
 
 
-def carry_out(session: Session, step: Step, change: Change) -> bool:
-    """Do one change of a table, constraint or index; False where it is so already."""
-    now = _now(session, change.key)
-    wanted = _definition(change.after)
-    if now == wanted:
-        return False
-    if now != _definition(change.before):
-        raise Drift(
-            f"{' '.join(change.key)} is not what it was when the plan was made",
-            details=(f"planned {_definition(change.before) or 'absent'}", f"found {now or 'absent'}"),
+@dataclass(frozen=True)
+class UniqueIndexKind(ConstraintKind):
+    """A unique index that no constraint has taken over, or one that has been since: both keep the key."""
+
+    def now(self, session: Session, name: str) -> str | None:
+        found = _index(session, name)
+        return found[1] if found and found[2] else None
+
+    def drop(self, session: Session, name: str) -> None:
+        session.run(q("DROP INDEX {}", ident(_table(name).schema or "public", split_dotted(name)[2])))
+
+
+@dataclass(frozen=True)
+class ColumnKind:
+    """A column of a table that is extended."""
+
+    def now(self, session: Session, name: str) -> str | None:
+        rows = session.rows(
+            "SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s"
+            " AND a.attnum > 0 AND NOT a.attisdropped",
+            split_dotted(name),
         )
-    if change.after is not None:
-        statement = str(change.after["sql"])
-    else:
-        statement = _drop(session, change.key)
-    try:
-        session.run(raw(statement))
-    except psycopg.errors.UniqueViolation as error:
-        raise duplicates_came(change, error) from None
-    return True
+        return rows[0][0] if rows else None
+
+    def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
+        del session, name
+        return None if now == sql else f"it is of type {now}"
+
+    def hold(self, session: Session, name: str) -> None:
+        session.run(q("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", relation(_table(name))))
+
+    def in_use(self, session: Session, name: str) -> str | None:
+        column = ident(split_dotted(name)[2])
+        there = session.value(q("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)", relation(_table(name)), column))
+        return "it holds values" if there else None
+
+    def drop(self, session: Session, name: str) -> None:
+        session.run(q("ALTER TABLE {} DROP COLUMN {}", relation(_table(name)), ident(split_dotted(name)[2])))
 
 
-def duplicates_came(change: Change, error: psycopg.Error) -> Drift:
+STRUCTURE = {"constraint": ConstraintKind(), "unique index": UniqueIndexKind(), "column": ColumnKind()}
+"""Parts of tables, as the kinds of objects of `objects.py`; their changes say beside the statement what it leads to."""
+
+
+def _table(name: str) -> TableName:
+    schema, table, _ = split_dotted(name)
+    return TableName(schema, table)
+
+
+def locked_by(change: Change) -> TableName | None:
+    """The table that nobody else may write to from the look at its rows to the constraint."""
+    return _table(change.key[1]) if change.key[0] in ("constraint", "unique index") else None
+
+
+def duplicates_came(name: str, error: psycopg.Error) -> Drift:
     return Drift(
-        f"rows with the same key have come since the plan was made ({change.key[-1]})",
+        f"rows with the same key have come since the plan was made ({name})",
         details=(error.diag.message_detail,) if error.diag.message_detail else (),
         todo="plan again: the new duplicates are ranked like the others",
     )
 
 
-def _definition(image: Image | None) -> str | None:
-    return None if image is None else str(image["definition"])
-
-
-def _drop(session: Session, key: tuple[str, ...]) -> str:
-    name = relation(TableName.parse(key[1]))
-    match key[0]:
-        case "table":
-            if session.value(q("SELECT EXISTS (SELECT FROM {})", name)):
-                raise Drift(
-                    f"{key[1]} holds rows and is not dropped", why="the plan made it, others have filled it since"
-                )
-            return _text(session, q("DROP TABLE {}", name))
-        case "constraint":
-            return _text(session, q("ALTER TABLE {} DROP CONSTRAINT {}", name, ident(key[2])))
-        case _:
-            schema = TableName.parse(key[1]).schema or "public"
-            return _text(session, q("DROP INDEX {}", ident(schema, key[2])))
-
-
-def _now(session: Session, key: tuple[str, ...]) -> str | None:
-    """The definition as it is; None where there is none. A constraint's index is not the index that a plan makes."""
-    oid = session.value("SELECT to_regclass(%s)::oid", (_text(session, relation(TableName.parse(key[1]))),))
+def _index(session: Session, name: str) -> Row | None:
+    oid = session.value("SELECT to_regclass(%s)::oid", (_text(session, relation(_table(name))),))
     if oid is None:
-        if key[0] == "table":
-            return None
-        raise Drift(f"{key[1]} is not there", why=f"{key[0]} {key[2]} belongs to it")
-    if key[0] == "table":
-        return session.value(
-            "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)"
-            " FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", (oid,)
-        )  # fmt: skip
-    found = {row[0]: row for row in session.rows(_UNIQUE_INDEXES, (oid,))}.get(key[2])
-    if found is None or not found[2] or (key[0] == "constraint" and not found[4]):
-        return None
-    return found[1]
+        raise Drift(f"{_table(name)} is not there", why=f"{split_dotted(name)[2]} belongs to it")
+    return next((row for row in session.rows(_UNIQUE_INDEXES, (oid,)) if row[0] == split_dotted(name)[2]), None)
 
 
 def build_apart(session: Session, change: Change) -> bool:
-    """Build an index concurrently, outside of a transaction and with no snapshot held; what an earlier attempt left is cleaned first."""
-    table, name = TableName.parse(change.key[1]), change.key[2]
-    index = ident(table.schema or "public", name)
-    if _left_invalid(session, table, name):
+    """Build or drop an index concurrently, outside of a transaction and with no snapshot held; what an earlier attempt left is cleaned."""
+    kind, name = STRUCTURE[change.key[0]], change.key[1]
+    index = ident(_table(name).schema or "public", split_dotted(name)[2])
+    if _left_invalid(session, index):
         session.run(q("DROP INDEX CONCURRENTLY IF EXISTS {}", index))
-    if _now(session, change.key) == _definition(change.after):
+    now = kind.now(session, name)
+    wanted, before = (None if image is None else str(image["definition"]) for image in (change.after, change.before))
+    if now == wanted or (wanted is None and ConstraintKind().now(session, name) is not None):
         return False
-    assert change.after is not None
+    if now != before:
+        raise Drift(
+            f"{name} is not what it was when the plan was made",
+            details=(f"planned {before or 'absent'}", f"found {now or 'absent'}"),
+        )
+    if change.after is None:
+        session.run(q("DROP INDEX CONCURRENTLY IF EXISTS {}", index))
+        return True
     try:
         session.run(raw(str(change.after["sql"])))
     except psycopg.errors.UniqueViolation as error:
         session.run(q("DROP INDEX CONCURRENTLY IF EXISTS {}", index))
-        raise duplicates_came(change, error) from None
+        raise duplicates_came(name, error) from None
     return True
 
 
-def drop_apart(session: Session, change: Change) -> bool:
-    """Drop what `build_apart` built; a constraint that has taken the index over keeps it."""
-    table, name = TableName.parse(change.key[1]), change.key[2]
-    if _now(session, change.key) is None or _now(session, ("constraint", *change.key[1:])) is not None:
-        return False
-    session.run(q("DROP INDEX CONCURRENTLY IF EXISTS {}", ident(table.schema or "public", name)))
-    return True
-
-
-def _left_invalid(session: Session, table: TableName, name: str) -> bool:
+def _left_invalid(session: Session, index: Composable) -> bool:
     rows = session.rows(
         "SELECT i.indisvalid, (SELECT p.pid FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)"
         " FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
-        (_text(session, ident(table.schema or "public", name)),),
+        (_text(session, index),),
     )
     if rows and rows[0][1] is not None:
         raise ReconcilerError(
-            f"another session (pid {rows[0][1]}) is building {name} at this moment",
+            f"another session (pid {rows[0][1]}) is building {_text(session, index)} at this moment",
             why="an apply that was cut short may have left the server at work",
             todo="wait for it to end, then run this again",
             code=Exit.PARTIAL,

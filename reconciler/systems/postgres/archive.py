@@ -1,0 +1,84 @@
+"""Rows that leave for good are kept beside their table: losers of a unique key go to an archive, and an undo brings them back from it.
+
+Invariant: a loser goes only while the row that stays for it is there and shares its key; what is archived is what is deleted.
+"""
+
+from __future__ import annotations
+
+from reconciler.plan.errors import Drift
+from reconciler.plan.names import TableName
+from reconciler.systems.postgres.guard import NAMED
+from reconciler.systems.postgres.rows import relation
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.staging import Staged
+
+ARCHIVED = {
+    "archived_at": "timestamp with time zone",
+    "plan_id": "text",
+    "survivor_key": "text",
+    "rule": "text",
+}
+"""What an archive holds besides the columns of its table."""
+
+
+def refuse_lone(session: Session, item: Staged) -> None:
+    """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more."""
+    columns = [column.name for column in item.columns]
+    shared = [
+        q("s.{} IS NOT DISTINCT FROM p.{}", ident(name), ident(f"c{columns.index(name) + 1}"))
+        for name in item.step.unique
+    ]
+    stays = q("FROM {} s WHERE {}", relation(item.table.name), join([*_survivor(item), *shared], " AND "))
+    session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", relation(item.table.name), item.temp,
+                  join(_survivor(item), " AND "), item.open_only))  # fmt: skip
+    rows = session.rows(
+        q("SELECT {keys}, {kept} FROM {p} p WHERE {open} AND NOT EXISTS (SELECT {stays}) ORDER BY 1 LIMIT {n}",
+          keys=_text([ident("p", temp) for _, temp in item.key]), kept=_text([ident("p", f"s{n}") for n in _numbers(item)]),
+          p=item.temp, open=item.open_only, stays=stays, n=lit(NAMED))
+    )  # fmt: skip
+    if rows:
+        raise Drift(
+            "rows that were to stay are gone, or do not share the key any more",
+            details=tuple(
+                f"{item.step.target} ({kept}): planned to stay for ({key}), found no such duplicate"
+                for key, kept in rows
+            ),
+        )
+
+
+def _numbers(item: Staged) -> range:
+    return range(1, len(item.key) + 1)
+
+
+def _survivor(item: Staged) -> list[Composable]:
+    return [q("s.{} = p.{}", ident(name), ident(f"s{n}")) for n, (name, _) in enumerate(item.key, 1)]
+
+
+def _text(values: list[Composable]) -> Composable:
+    """One value as its text, several as a JSON array of texts."""
+    if len(values) == 1:
+        return q("{}::text", values[0])
+    return q("json_build_array({})::text", join([q("{}::text", value) for value in values]))
+
+
+def to_archive(session: Session, item: Staged, plan_id: str) -> int:
+    """Copy the rows that are about to go, whole."""
+    names = list(item.table.columns)
+    return session.run(
+        q("INSERT INTO {archive} ({names}, {more}) SELECT {values}, now(), {plan}, {survivor}, p.rule FROM {p} p JOIN {t} t ON {on}"
+          " WHERE {open}", archive=relation(TableName.parse(item.step.archive)), names=join([ident(name) for name in names]),
+          more=join([ident(name) for name in ARCHIVED]), values=join([ident("t", name) for name in names]), plan=lit(plan_id),
+          survivor=_text([ident("p", f"s{n}") for n in _numbers(item)]), p=item.temp, t=relation(item.table.name),
+          on=item.on_key("p", "t"), open=item.open_only)
+    )  # fmt: skip
+
+
+def from_archive(session: Session, item: Staged) -> None:
+    """Rows that have come back are no longer archived."""
+    archive = TableName.parse(item.step.archive)
+    if session.value(q("SELECT to_regclass({})", lit(relation(archive).as_string(session.connection)))) is None:
+        raise Drift(f"{item.step.archive} is not there", why="the rows that come back were archived in it")
+    session.run(
+        q("DELETE FROM {a} a USING {p} p WHERE {on} AND {open} AND a.plan_id = {plan}", a=relation(archive), p=item.temp,
+          on=item.on_key("p", "a"), open=item.open_only if item.already else raw("true"), plan=lit(item.step.archived_by))
+    )  # fmt: skip
