@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
+from reconciler.spec.models import Resource
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
 from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
@@ -91,7 +92,9 @@ def _known(parent: Path) -> tuple[str, ...]:
 
 
 def _keys(model: type[BaseModel]) -> tuple[str, ...]:
-    return tuple(field.alias or name for name, field in model.model_fields.items())
+    """Its own keys first, then those that every resource has."""
+    fields = sorted(model.model_fields.items(), key=lambda item: item[0] in Resource.model_fields)
+    return tuple(field.alias or name for name, field in fields)
 
 
 def _real(location: Sequence[str | int], tree: Value) -> Path:

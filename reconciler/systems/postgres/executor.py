@@ -93,7 +93,8 @@ class _Work:
             for step in self.steps
             if step.verb is Verb.DELETE and step.target in self.dropped - there
         }
-        self.direct = _direct(self.catalog, self.steps)
+        # An object made on the way may be a trigger.
+        self.direct = {} if self.objects.of_step else _direct(self.catalog, self.steps)
 
     @property
     def items(self) -> list[Staged]:
