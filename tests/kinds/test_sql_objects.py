@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from textwrap import dedent
 
 import psycopg
@@ -10,8 +9,10 @@ import pytest
 
 from reconciler import app
 from reconciler.plan.errors import Drift, Exit, Location, ReconcilerError
-from reconciler.plan.file import Plan
+from reconciler.plan.file import Plan, planned, write
+from reconciler.plan.step import Change, Step, Verb
 from tests.kinds.bench import Bench, summary
+from tests.pooler import Pooler
 
 _SPEC = """\
 version: 1
@@ -447,14 +448,22 @@ def test_a_role_that_may_only_read_and_make_temporary_things_plans(bench: Object
         bench.production.sql("DROP OWNED BY planner; DROP ROLE planner; GRANT USAGE ON LANGUAGE sql TO PUBLIC")
 
 
-def test_planning_leaves_nothing_behind_in_a_session(bench: Objects, pooler: Callable[..., object]) -> None:
-    del pooler
+def test_planning_leaves_nothing_behind(bench: Objects) -> None:
     bench.production.sql("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     bench.declare("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
     bench.plan()
     assert bench.production.sql(
         "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname ~ '^pg_temp'"
     ) == [(0,)]
+
+
+def test_through_a_pooler(bench: Objects, pooler: Pooler) -> None:
+    bench.environ["PRODUCTION_URL"] = pooler.dsn(bench.production)
+    bench.whole_law(EVERYTHING)
+    with psycopg.connect(pooler.dsn(bench.production), autocommit=True, prepare_threshold=None) as session:
+        for _ in range(6):
+            (path,) = session.execute("SHOW search_path").fetchone() or ("",)
+            assert path == '"$user", public'
 
 
 def test_somebody_who_replaces_it_at_the_same_moment_is_not_overwritten(bench: Objects) -> None:
@@ -478,3 +487,52 @@ def test_apply_does_not_need_the_file(bench: Objects) -> None:
     applied = app.apply(app.open_plan(plan.path), session)
     assert counted(applied) == (1, 0)
     assert applied.converged is None
+
+
+@pytest.mark.each_postgres
+def test_a_table_and_its_rows_come_and_go_in_one_transaction(bench: Objects) -> None:
+    """No kind plans this alone; what applies is ready for those that do."""
+    statement = "CREATE TABLE t (id int PRIMARY KEY, v text)"
+    bench.declare(statement)
+    planned_alone = bench.plan()
+    (create,) = planned_alone.steps
+    insert = Step(
+        "sql_objects.mine[public.t]/insert",
+        "production",
+        "public.t",
+        Verb.INSERT,
+        ("id",),
+        {"id": "integer", "v": "text"},
+        needs=(create.id,),
+    )
+    rows = [Change(insert.id, (str(n),), None, {"id": str(n), "v": "x"}, "missing") for n in range(3)]
+    steps = [planned(create, planned_alone.changes(create)), planned(insert, rows)]
+    plan = write(bench.folder / "both.plan.jsonl", planned_alone.header, steps)
+    before = bench.objects()
+    assert counted(bench.apply(plan)) == (4, 0)
+    assert bench.production.sql("SELECT count(*) FROM t WHERE v = 'x'") == [(3,)]
+    assert counted(bench.apply(plan)) == (0, 4)
+    back = bench.undo(plan)
+    bench.production.sql("INSERT INTO t VALUES (9)")
+    with pytest.raises(Drift, match="it has rows"):
+        bench.apply(back)
+    bench.production.sql("DELETE FROM t WHERE id = 9")
+    assert counted(bench.apply(back)) == (4, 0)
+    assert bench.objects() == before
+    assert counted(bench.apply(back)) == (0, 4)
+
+
+def test_a_statement_that_a_plan_hides_is_not_run(bench: Objects) -> None:
+    bench.declare("CREATE TABLE t (id int)")
+    plan = bench.plan()
+    (create,) = plan.steps
+    for sql in (
+        "DROP TABLE x",
+        "CREATE TABLE other (id int)",
+        "CREATE TABLE t (id int); DROP TABLE x",
+        "CREATE VIEW t AS SELECT 1",
+    ):
+        change = Change(create.id, ("table", "public.t"), None, {"sql": sql}, "missing")
+        forged = write(bench.folder / "forged.plan.jsonl", plan.header, [planned(create, [change])])
+        with pytest.raises(ReconcilerError, match="is refused"):
+            bench.apply(forged)

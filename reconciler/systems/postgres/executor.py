@@ -6,7 +6,7 @@ Invariant: it writes what the plan lists and nothing else; what triggers write b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -16,19 +16,13 @@ from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
-from reconciler.systems.postgres.catalog import Catalog, ForeignKey, Table, read_catalog
+from reconciler.systems.postgres.catalog import ForeignKey, Table, read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
 from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
+from reconciler.systems.postgres.run import Advance, Run, Secrets
 from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw, scrub
-from reconciler.systems.postgres.staging import Staged, stage
-
-Advance = Callable[[int], None]
-Secrets = Callable[[Session, Catalog, Staged], None]
-"""Puts the real values of sensitive columns, read again from the source, into a staged step."""
-
-
-_ROW_VERBS = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE})
+from reconciler.systems.postgres.staging import Staged
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,9 @@ def execute(
             if pads:
                 session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
-            run = _Run(session, plan, steps, ObjectRun(session, plan, steps), secrets, advance)
-            staged = run.stage_first(catalog, outcome)
+            run = Run(session, plan, steps, ObjectRun(session, plan, steps), secrets, advance)
+            staged = run.stage_first(catalog)
+            outcome.already |= run.gone_before
             _judge_first(session, list(staged.values()), run.objects)
             for item in staged.values():
                 if item.step.sensitive:
@@ -82,7 +77,7 @@ def execute(
                 session.run("ROLLBACK TO SAVEPOINT rc_before_writes")
                 _lock_out_others(session, list(staged.values()))
                 judge(session, list(staged.values()))
-                looked, outcome = True, Outcome(already=run.gone_before)
+                looked, outcome = True, Outcome(already=dict(run.gone_before))
                 written = _write_all(run, staged, outcome, looked=True)
             left = [item for item in written.values() if full_name(item.table.name) not in run.dropped]
             if (
@@ -101,45 +96,6 @@ def execute(
             raise
         raise explain(error, "applying", session.name) from None
     return outcome
-
-
-@dataclass
-class _Run:
-    """A run under way. Rows of a table that the run itself creates can only be staged once it is there."""
-
-    session: Session
-    plan: Plan
-    steps: Sequence[Step]
-    objects: ObjectRun
-    secrets: Secrets
-    advance: Advance
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
-    dropped: set[str] = field(default_factory=set[str])
-    gone_before: dict[str, int] = field(default_factory=dict[str, int])
-
-    def stage_first(self, catalog: Catalog, outcome: Outcome) -> dict[str, Staged]:
-        """Every step of rows whose table is there; of a table that this run drops and that is gone, all rows are too."""
-        there = {full_name(name) for name in catalog.tables}
-        made = {table for step in self.steps if (table := self.objects.table(step, Verb.CREATE))} - there
-        self.dropped = {table for step in self.steps if (table := self.objects.table(step, Verb.DROP))}
-        rows = [step for step in self.steps if step.verb in _ROW_VERBS]
-        self.numbers = {step.id: number for number, step in enumerate(rows)}
-        gone = {it.id for it in rows if it.verb is Verb.DELETE and it.target in self.dropped - there}
-        self.gone_before = {it.id: it.count for it in rows if it.id in gone}
-        outcome.already |= self.gone_before
-        return {it.id: self.stage(it, catalog) for it in rows if it.id not in gone and it.target not in made}
-
-    def stage(self, step: Step, catalog: Catalog) -> Staged:
-        return stage(self.session, catalog, self.plan, step, self.numbers[step.id], self.advance)
-
-    def stage_late(self, step: Step) -> Staged:
-        """Rows of a table that this transaction has made: nobody else sees it, so they are all new."""
-        catalog = read_catalog(self.session)
-        item = self.stage(step, catalog)
-        judge(self.session, [item])
-        if step.sensitive:
-            self.secrets(self.session, catalog, item)
-        return item
 
 
 def retriable(error: BaseException) -> bool:
@@ -180,7 +136,7 @@ def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
 
 
-def _write_all(run: _Run, first: dict[str, Staged], outcome: Outcome, *, looked: bool = False) -> dict[str, Staged]:
+def _write_all(run: Run, first: dict[str, Staged], outcome: Outcome, *, looked: bool = False) -> dict[str, Staged]:
     """Everything in the plan's order; what was staged, before and on the way, comes back."""
     session, staged = run.session, dict(first)
     blind = not looked and any(item.taken_as_new for item in staged.values())
