@@ -536,3 +536,54 @@ def test_a_statement_that_a_plan_hides_is_not_run(bench: Objects) -> None:
         forged = write(bench.folder / "forged.plan.jsonl", plan.header, [planned(create, [change])])
         with pytest.raises(ReconcilerError, match="is refused"):
             bench.apply(forged)
+
+
+@pytest.mark.each_postgres
+def test_names_are_what_they_are(bench: Objects) -> None:
+    statements = """
+        CREATE SCHEMA "My ""s"" on";
+        CREATE TYPE "My ""s"" on"."T (1)" AS ENUM ('a');
+        CREATE TABLE "My ""s"" on"."t.t" (a "My ""s"" on"."T (1)");
+        CREATE INDEX "ON" ON "My ""s"" on"."t.t" (a);
+        CREATE FUNCTION "My ""s"" on"." pg_temp.f(1)"("a b" text, "My ""s"" on"."T (1)"[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE FUNCTION "Select"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER "a.b on c" AFTER INSERT ON "My ""s"" on"."t.t" EXECUTE FUNCTION "Select"();
+        """
+    bench.whole_law(statements)
+    bench.declare(statements)
+    assert summary(bench.plan()) == {}
+    bench.declare(statements.replace("SELECT 1", "SELECT 2"))
+    plan = bench.plan()
+    assert [step.target for step in plan.steps] == [
+        'function "My ""s"" on"." pg_temp.f(1)"(text,"My ""s"" on"."T (1)"[])'
+    ]
+    assert bench.apply(plan).converged is True
+
+
+def test_a_credential_in_what_is_there_stands_in_no_plan(bench: Objects) -> None:
+    bench.production.sql("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT $$postgresql://me:canary@h/d$$'")
+    bench.declare("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT NULL'")
+    with pytest.raises(ReconcilerError, match="holds a password in a connection URI") as caught:
+        bench.plan()
+    assert "canary" not in caught.value.render()
+
+
+def test_a_table_s_name_is_a_type_s_too(bench: Objects) -> None:
+    bench.production.sql("CREATE TABLE x (a int)")
+    bench.declare("CREATE TYPE x AS ENUM ('a')")
+    with pytest.raises(ReconcilerError, match=r"public\.x is a table, not a type"):
+        bench.plan()
+
+
+def test_killed_or_rehearsed_nothing_is_kept(bench: Objects) -> None:
+    bench.declare(EVERYTHING + "CREATE UNIQUE INDEX twice ON doubled (a);")
+    bench.production.sql("CREATE TABLE doubled AS SELECT 1 AS a FROM generate_series(1, 2)")
+    before = bench.objects()
+    plan = bench.plan()
+    with pytest.raises(ReconcilerError, match="rows have the same key twice; nothing was kept"):
+        bench.apply(plan)
+    assert bench.objects() == before
+    bench.production.sql("TRUNCATE doubled")
+    rehearsed = app.apply(app.open_plan(plan.path), bench.session(), rehearse=True)
+    assert counted(rehearsed) == (15, 0)
+    assert bench.objects() == before

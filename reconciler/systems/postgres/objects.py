@@ -146,11 +146,14 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 _IN_CLASS = ("table", "view", "materialized view", "sequence", "index")
+_TYPES = ("type", "domain", "table", "view", "materialized view")
 
 
 def instead(session: Session, kind: str, name: str) -> str | None:
-    """The other kind of object that has the name already."""
-    others = _IN_CLASS if kind in _IN_CLASS else ("type", "domain") if kind in ("type", "domain") else ()
+    """The other kind of object that has the name already: relations share their names, and those with rows are types too."""
+    shared = _IN_CLASS if kind in _IN_CLASS else ()
+    typed = _TYPES if kind in _TYPES else ()
+    others = (*shared, *(name for name in typed if name not in shared))
     return next((it for it in others if it != kind and KINDS[it].now(session, name) is not None), None)
 
 
@@ -183,7 +186,7 @@ def _type(session: Session, text: str) -> str | None:
             return session.value(
                 "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'pg_temp.rc_type'::regclass AND attnum = 1"
             )
-    except psycopg.Error as error:
-        if error.diag.sqlstate is None:
-            raise
+    except (psycopg.errors.InsufficientPrivilege, psycopg.OperationalError):
+        raise
+    except psycopg.Error:
         return None
