@@ -309,8 +309,11 @@ def test_undo_leaves_a_table_that_has_rows(bench: Objects) -> None:
         bench.apply(back)
     assert caught.value.details == ("view v depends on function f()",)
     bench.production.sql("DROP VIEW v; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 9'")
-    with pytest.raises(Drift, match="1 changes do not fit"):
+    with pytest.raises(Drift, match="1 changes do not fit") as caught:
         bench.apply(back)
+    assert caught.value.details == (
+        "function public.f(): planned 'AS $function$SELECT 1$function$', found 'AS $function$SELECT 9$function$'",
+    )
 
 
 def test_a_table_that_is_there_is_left_and_its_difference_is_named(bench: Objects) -> None:
@@ -335,7 +338,7 @@ def test_a_table_that_is_there_is_left_and_its_difference_is_named(bench: Object
         ("CREATE TABLE x (a int)", "CREATE SEQUENCE x", "public.x is a table, not a sequence"),
         ("CREATE DOMAIN x AS int", "CREATE TYPE x AS (a int)", "public.x is a domain, not a type"),
         ("SELECT", "CREATE TABLE x (a int,,)", "the server does not understand this CREATE TABLE"),
-        ("SELECT", "CREATE FUNCTION f() RETURNS nosuch LANGUAGE sql AS ''", "function public.f cannot be created"),
+        ("SELECT", "CREATE TABLE t (); CREATE FUNCTION f() RETURNS nosuch LANGUAGE sql AS ''", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f() RETURNS int LANGUAGE nosuch AS ''", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT x; END", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS ''; CREATE FUNCTION f(b integer) RETURNS int LANGUAGE sql AS ''",

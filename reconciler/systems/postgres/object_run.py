@@ -96,7 +96,7 @@ class ObjectRun:
         how = KINDS[item.kind].unlike(self.session, item.name, now, str(wanted["sql"])) if wanted else None
         if before is None:
             return f"{item.what}: planned absent, found one of that name{f': {how}' if how else ''}"
-        planned, found = _parting(str(before["sql"]), now)
+        planned, found = _parting(KINDS[item.kind].spelled(self.session, str(before["sql"])), now)
         return f"{item.what}: planned {planned}, found {found}" if now else f"{item.what}: {how}"
 
     def carry_out(self, step: Step) -> tuple[int, int]:

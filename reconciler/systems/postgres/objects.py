@@ -17,6 +17,7 @@ from reconciler.plan.declared import columns_of
 from reconciler.plan.names import split_dotted
 from reconciler.plan.statements import Statement, one_statement
 from reconciler.systems.postgres import routines
+from reconciler.systems.postgres.routines import NOT_YET
 from reconciler.systems.postgres.session import Composable, Session, ident, q, raw
 
 
@@ -29,6 +30,10 @@ class Kind(Protocol):
 
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         """In what the object that is there is not what the statement says; None where it is."""
+        ...
+
+    def spelled(self, session: Session, sql: str) -> str:
+        """A statement as `now` would give the object it makes, as far as that can be told."""
         ...
 
     def hold(self, session: Session, name: str) -> None:
@@ -60,6 +65,10 @@ class Named:
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         del session, name, now, sql
         return None
+
+    def spelled(self, session: Session, sql: str) -> str:
+        del session
+        return sql
 
     def hold(self, session: Session, name: str) -> None:
         del session, name
@@ -108,7 +117,14 @@ class RoutineKind:
         return found.definition if found and found.word == self.word else None
 
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
-        return None if routines.same(session, name, now, sql) else "its definition is another"
+        del name
+        return None if routines.same(session, now, sql) else "its definition is another"
+
+    def spelled(self, session: Session, sql: str) -> str:
+        try:
+            return routines.normalised(session, one_statement(sql)).definition
+        except NOT_YET:
+            return sql
 
     def hold(self, session: Session, name: str) -> None:
         routines.hold(session, name)
