@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.kinds.world import World
+from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.spec import SqlObjects
+from reconciler.spec.credentials import find as find_credential
 from reconciler.systems.postgres.object_diff import Declared, ObjectsFound, compare
 
 
@@ -30,7 +32,20 @@ def find_objects(world: World, resources: Mapping[str, SqlObjects]) -> list[Obje
         )
         by_connection.setdefault(resource.on, []).append(declared)
     found = [it for name, members in sorted(by_connection.items()) for it in compare(world.session(name), members)]
+    for it in found:
+        _refuse_credentials(it)
     return sorted(found, key=lambda it: it.declared.address)
+
+
+def _refuse_credentials(found: ObjectsFound) -> None:
+    """A definition that is there goes into the plan as it is; what the file says was looked at with the spec."""
+    for change in found.changes:
+        if change.before and (credential := find_credential(str(change.before["sql"]))):
+            raise ReconcilerError(
+                f"{found.declared.address}: {change.kind} {change.name} as {found.declared.connection} has it holds {credential}",
+                why="a plan holds what was there before, and is reviewed",
+                todo="replace it by hand, and the credential too: it may have been read",
+            )
 
 
 def created_tables(objects: list[ObjectsFound]) -> dict[tuple[str, TableName], str]:

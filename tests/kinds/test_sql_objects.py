@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from textwrap import dedent
 
 import psycopg
@@ -10,8 +9,10 @@ import pytest
 
 from reconciler import app
 from reconciler.plan.errors import Drift, Exit, Location, ReconcilerError
-from reconciler.plan.file import Plan
+from reconciler.plan.file import Plan, planned, write
+from reconciler.plan.step import Change, Step, Verb
 from tests.kinds.bench import Bench, summary
+from tests.pooler import Pooler
 
 _SPEC = """\
 version: 1
@@ -308,8 +309,11 @@ def test_undo_leaves_a_table_that_has_rows(bench: Objects) -> None:
         bench.apply(back)
     assert caught.value.details == ("view v depends on function f()",)
     bench.production.sql("DROP VIEW v; CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 9'")
-    with pytest.raises(Drift, match="1 changes do not fit"):
+    with pytest.raises(Drift, match="1 changes do not fit") as caught:
         bench.apply(back)
+    assert caught.value.details == (
+        "function public.f(): planned 'AS $function$SELECT 1$function$', found 'AS $function$SELECT 9$function$'",
+    )
 
 
 def test_a_table_that_is_there_is_left_and_its_difference_is_named(bench: Objects) -> None:
@@ -334,7 +338,7 @@ def test_a_table_that_is_there_is_left_and_its_difference_is_named(bench: Object
         ("CREATE TABLE x (a int)", "CREATE SEQUENCE x", "public.x is a table, not a sequence"),
         ("CREATE DOMAIN x AS int", "CREATE TYPE x AS (a int)", "public.x is a domain, not a type"),
         ("SELECT", "CREATE TABLE x (a int,,)", "the server does not understand this CREATE TABLE"),
-        ("SELECT", "CREATE FUNCTION f() RETURNS nosuch LANGUAGE sql AS ''", "function public.f cannot be created"),
+        ("SELECT", "CREATE TABLE t (); CREATE FUNCTION f() RETURNS nosuch LANGUAGE sql AS ''", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f() RETURNS int LANGUAGE nosuch AS ''", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT x; END", "function public.f cannot be created"),
         ("SELECT", "CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS ''; CREATE FUNCTION f(b integer) RETURNS int LANGUAGE sql AS ''",
@@ -447,14 +451,22 @@ def test_a_role_that_may_only_read_and_make_temporary_things_plans(bench: Object
         bench.production.sql("DROP OWNED BY planner; DROP ROLE planner; GRANT USAGE ON LANGUAGE sql TO PUBLIC")
 
 
-def test_planning_leaves_nothing_behind_in_a_session(bench: Objects, pooler: Callable[..., object]) -> None:
-    del pooler
+def test_planning_leaves_nothing_behind(bench: Objects) -> None:
     bench.production.sql("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     bench.declare("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'")
     bench.plan()
     assert bench.production.sql(
         "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname ~ '^pg_temp'"
     ) == [(0,)]
+
+
+def test_through_a_pooler(bench: Objects, pooler: Pooler) -> None:
+    bench.environ["PRODUCTION_URL"] = pooler.dsn(bench.production)
+    bench.whole_law(EVERYTHING)
+    with psycopg.connect(pooler.dsn(bench.production), autocommit=True, prepare_threshold=None) as session:
+        for _ in range(6):
+            (path,) = session.execute("SHOW search_path").fetchone() or ("",)
+            assert path == '"$user", public'
 
 
 def test_somebody_who_replaces_it_at_the_same_moment_is_not_overwritten(bench: Objects) -> None:
@@ -478,3 +490,103 @@ def test_apply_does_not_need_the_file(bench: Objects) -> None:
     applied = app.apply(app.open_plan(plan.path), session)
     assert counted(applied) == (1, 0)
     assert applied.converged is None
+
+
+@pytest.mark.each_postgres
+def test_a_table_and_its_rows_come_and_go_in_one_transaction(bench: Objects) -> None:
+    """No kind plans this alone; what applies is ready for those that do."""
+    statement = "CREATE TABLE t (id int PRIMARY KEY, v text)"
+    bench.declare(statement)
+    planned_alone = bench.plan()
+    (create,) = planned_alone.steps
+    insert = Step(
+        "sql_objects.mine[public.t]/insert",
+        "production",
+        "public.t",
+        Verb.INSERT,
+        ("id",),
+        {"id": "integer", "v": "text"},
+        needs=(create.id,),
+    )
+    rows = [Change(insert.id, (str(n),), None, {"id": str(n), "v": "x"}, "missing") for n in range(3)]
+    steps = [planned(create, planned_alone.changes(create)), planned(insert, rows)]
+    plan = write(bench.folder / "both.plan.jsonl", planned_alone.header, steps)
+    before = bench.objects()
+    assert counted(bench.apply(plan)) == (4, 0)
+    assert bench.production.sql("SELECT count(*) FROM t WHERE v = 'x'") == [(3,)]
+    assert counted(bench.apply(plan)) == (0, 4)
+    back = bench.undo(plan)
+    bench.production.sql("INSERT INTO t VALUES (9)")
+    with pytest.raises(Drift, match="it has rows"):
+        bench.apply(back)
+    bench.production.sql("DELETE FROM t WHERE id = 9")
+    assert counted(bench.apply(back)) == (4, 0)
+    assert bench.objects() == before
+    assert counted(bench.apply(back)) == (0, 4)
+
+
+def test_a_statement_that_a_plan_hides_is_not_run(bench: Objects) -> None:
+    bench.declare("CREATE TABLE t (id int)")
+    plan = bench.plan()
+    (create,) = plan.steps
+    for sql in (
+        "DROP TABLE x",
+        "CREATE TABLE other (id int)",
+        "CREATE TABLE t (id int); DROP TABLE x",
+        "CREATE VIEW t AS SELECT 1",
+    ):
+        change = Change(create.id, ("table", "public.t"), None, {"sql": sql}, "missing")
+        forged = write(bench.folder / "forged.plan.jsonl", plan.header, [planned(create, [change])])
+        with pytest.raises(ReconcilerError, match="is refused"):
+            bench.apply(forged)
+
+
+@pytest.mark.each_postgres
+def test_names_are_what_they_are(bench: Objects) -> None:
+    statements = """
+        CREATE SCHEMA "My ""s"" on";
+        CREATE TYPE "My ""s"" on"."T (1)" AS ENUM ('a');
+        CREATE TABLE "My ""s"" on"."t.t" (a "My ""s"" on"."T (1)");
+        CREATE INDEX "ON" ON "My ""s"" on"."t.t" (a);
+        CREATE FUNCTION "My ""s"" on"." pg_temp.f(1)"("a b" text, "My ""s"" on"."T (1)"[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE FUNCTION "Select"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER "a.b on c" AFTER INSERT ON "My ""s"" on"."t.t" EXECUTE FUNCTION "Select"();
+        """
+    bench.whole_law(statements)
+    bench.declare(statements)
+    assert summary(bench.plan()) == {}
+    bench.declare(statements.replace("SELECT 1", "SELECT 2"))
+    plan = bench.plan()
+    assert [step.target for step in plan.steps] == [
+        'function "My ""s"" on"." pg_temp.f(1)"(text,"My ""s"" on"."T (1)"[])'
+    ]
+    assert bench.apply(plan).converged is True
+
+
+def test_a_credential_in_what_is_there_stands_in_no_plan(bench: Objects) -> None:
+    bench.production.sql("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT $$postgresql://me:canary@h/d$$'")
+    bench.declare("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT NULL'")
+    with pytest.raises(ReconcilerError, match="holds a password in a connection URI") as caught:
+        bench.plan()
+    assert "canary" not in caught.value.render()
+
+
+def test_a_table_s_name_is_a_type_s_too(bench: Objects) -> None:
+    bench.production.sql("CREATE TABLE x (a int)")
+    bench.declare("CREATE TYPE x AS ENUM ('a')")
+    with pytest.raises(ReconcilerError, match=r"public\.x is a table, not a type"):
+        bench.plan()
+
+
+def test_killed_or_rehearsed_nothing_is_kept(bench: Objects) -> None:
+    bench.declare(EVERYTHING + "CREATE UNIQUE INDEX twice ON doubled (a);")
+    bench.production.sql("CREATE TABLE doubled AS SELECT 1 AS a FROM generate_series(1, 2)")
+    before = bench.objects()
+    plan = bench.plan()
+    with pytest.raises(ReconcilerError, match="rows have the same key twice; nothing was kept"):
+        bench.apply(plan)
+    assert bench.objects() == before
+    bench.production.sql("TRUNCATE doubled")
+    rehearsed = app.apply(app.open_plan(plan.path), bench.session(), rehearse=True)
+    assert counted(rehearsed) == (15, 0)
+    assert bench.objects() == before

@@ -317,3 +317,66 @@ def test_overview_groups_the_steps_of_a_resource(plan: Plan) -> None:
         ("collections.leaflets", "public.leaflets", 1),
         ("collections.documents", "public.seq", 1),
     ]
+
+
+def objects(tmp_path: Path, *, count: int = 2, body: str = "") -> Plan:
+    """A function that changes, and others that come."""
+    head = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$\n  -- the\n  -- same\n  -- here\n"
+    was, will_be = {"sql": f"{head}SELECT 1{body}\n$$"}, {"sql": f"{head}SELECT 2{body}\n$$"}
+    items = [(Verb.ALTER, "public.f()", was, will_be)]
+    items += [(Verb.CREATE, f"public.g{n}({NASTY if body else 'integer'})", None, will_be) for n in range(count - 1)]
+    steps: list[tuple[Step, list[Row]]] = [
+        (
+            step(verb, f"function {name}", address="sql_objects.mine", key=("kind", "name"), columns={"sql": "text"}),
+            [(("function", name), before, after)],
+        )
+        for verb, name, before, after in items
+    ]
+    return make(tmp_path, steps, Header(connections=PRODUCTION))
+
+
+def test_text_names_each_object_with_its_kind(tmp_path: Path) -> None:
+    plan = objects(tmp_path)
+    assert text.render(plan) == (
+        f"""\
+  sql_objects.mine  production
+    ~ function public.f()          differs  +1 −1 lines
+    + function public.g0(integer)  missing  +6 lines
+
+Plan: 0 to insert, 0 to update, 0 to delete, 1 to create, 1 to alter · 2 steps · one transaction on production · id {plan.id}
+"""
+    )
+
+
+def test_markdown_shows_what_of_a_definition_changes(tmp_path: Path) -> None:
+    shown = markdown.render(objects(tmp_path))
+    assert "<summary><code>function public&#46;f&#40;&#41;</code>: +1 −1 lines</summary>" in shown
+    diff = shown.partition("```diff\n")[2].partition("```")[0].splitlines()
+    assert diff[1:] == ["   -- the", "   -- same", "   -- here", "-SELECT 1", "+SELECT 2", " $$"]
+
+
+def test_json_says_what_becomes_of_an_object(tmp_path: Path) -> None:
+    changes = json.loads("".join(json_view.render(objects(tmp_path))))["resource_changes"]
+    assert [(it["type"], it["change"]["actions"]) for it in changes] == [
+        ("sql_objects", ["update"]),
+        ("sql_objects", ["create"]),
+    ]
+    assert changes[0]["change"]["after"]["sql"].endswith("SELECT 2\n$$")
+
+
+def test_definitions_are_bounded_and_cannot_break_out(tmp_path: Path) -> None:
+    body = "\n".join(f"{NASTY} {'`' * (n % 9)} {n} 😀" + "x" * 300 for n in range(400))
+    plan = objects(tmp_path, count=80, body=body)
+    shown = markdown.render(plan)
+    assert size(shown) <= markdown.LIMIT
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    tokens = MarkdownIt("commonmark").parse(shown)
+    fences = [token for token in tokens if token.type == "fence"]
+    assert fences
+    assert {token.info for token in fences} <= {"diff", "mermaid"}
+    outside = "".join(token.content for token in tokens if token.type in ("html_block", "inline"))
+    assert "<script>" not in outside
+    for render in FORMATS.values():
+        whole = "".join(render(plan))
+        assert "\x1b" not in whole

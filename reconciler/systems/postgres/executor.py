@@ -6,7 +6,7 @@ Invariant: it writes what the plan lists and nothing else; what triggers write b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -17,22 +17,16 @@ from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.archive import from_archive, refuse_lone, to_archive
-from reconciler.systems.postgres.catalog import Catalog, Table, read_catalog
+from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
 from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
+from reconciler.systems.postgres.run import ROW_VERBS, Advance, Secrets, Work
 from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw
 from reconciler.systems.postgres.settle import settle, writes_elsewhere
-from reconciler.systems.postgres.staging import Staged, copy_rows, real, stage
+from reconciler.systems.postgres.staging import Staged, copy_rows, real
 from reconciler.systems.postgres.structure import build_apart
 from reconciler.systems.postgres.violations import violated
-
-Advance = Callable[[int], None]
-Secrets = Callable[[Session, Catalog, Staged], None]
-"""Puts the real values of sensitive columns, read again from the source, into a staged step."""
-
-
-ROW_VERBS = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE})
 
 
 @dataclass(frozen=True)
@@ -57,83 +51,6 @@ class _RehearsedError(Exception):
     """Ends a rehearsal's transaction without keeping it."""
 
 
-@dataclass
-class _Work:
-    """A run on its way: every row step stands in `staged`, or for now in `direct`.
-
-    Rows of a table that the run itself creates can only be staged once it is there; of a table that it drops and that is gone already,
-    all rows are gone too.
-    """
-
-    session: Session
-    plan: Plan
-    steps: Sequence[Step]
-    catalog: Catalog
-    objects: ObjectRun
-    secrets: Secrets
-    advance: Advance
-    staged: dict[str, Staged] = field(default_factory=dict[str, Staged])
-    direct: dict[str, Table] = field(default_factory=dict[str, Table])
-    """Inserts that are copied from the plan's file into their tables, without a look first."""
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
-    made: set[str] = field(default_factory=set[str])
-    dropped: set[str] = field(default_factory=set[str])
-    gone: dict[str, int] = field(default_factory=dict[str, int])
-    """Steps of rows whose table this run had dropped before, with their counts."""
-    looked: bool = False
-    """Everything was judged with others locked out: a row in the way is the work of a trigger of this transaction."""
-
-    def __post_init__(self) -> None:
-        there = {full_name(name) for name in self.catalog.tables}
-        self.numbers = {step.id: number for number, step in enumerate(self.steps)}
-        self.made = {table for step in self.steps if (table := self.objects.table(step, Verb.CREATE))} - there
-        self.dropped = {table for step in self.steps if (table := self.objects.table(step, Verb.DROP))}
-        self.gone = {
-            step.id: step.count
-            for step in self.steps
-            if step.verb is Verb.DELETE and step.target in self.dropped - there
-        }
-        # An object made on the way may be a trigger.
-        self.direct = {} if self.objects.of_step else _direct(self.catalog, self.steps)
-
-    @property
-    def items(self) -> list[Staged]:
-        return list(self.staged.values())
-
-    @property
-    def may_look_again(self) -> tuple[type[psycopg.Error], ...]:
-        """What a write that did not look first may stumble over; then everything is looked at."""
-        if self.looked:
-            return ()
-        if self.direct:
-            return (psycopg.IntegrityError, psycopg.DataError)
-        return (psycopg.errors.UniqueViolation,) if any(item.taken_as_new for item in self.items) else ()
-
-    def stage_rest(self, advance: Advance) -> None:
-        """Stage every step of rows that can be, is not copied directly and is not staged yet."""
-        for step in self.steps:
-            known = step.id in self.direct or step.id in self.gone or step.id in self.staged
-            if step.verb in ROW_VERBS and not known and step.target not in self.made:
-                self._stage(step, self.catalog, advance)
-
-    def stage_direct(self) -> None:
-        """Nothing is copied directly any more."""
-        self.direct.clear()
-        self.stage_rest(lambda _: None)
-
-    def stage_late(self, step: Step) -> None:
-        """Rows of a table that this transaction has made: nobody else sees it, so they are all new."""
-        catalog = read_catalog(self.session)
-        item = self._stage(step, catalog, self.advance)
-        judge(self.session, [item])
-        if step.sensitive:
-            self.secrets(self.session, catalog, item)
-
-    def _stage(self, step: Step, catalog: Catalog, advance: Advance) -> Staged:
-        self.staged[step.id] = stage(self.session, catalog, self.plan, step, self.numbers[step.id], advance)
-        return self.staged[step.id]
-
-
 def execute(
     session: Session, plan: Plan, steps: Sequence[Step], settings: Settings, pads: tuple[bytes, bytes] | None, secrets: Secrets,
     advance: Advance
@@ -150,7 +67,7 @@ def execute(
                 session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
                 session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
             objects = ObjectRun(session, plan, steps)
-            work = _Work(session, plan, steps, catalog, objects, secrets, advance)
+            work = Work(session, plan, steps, catalog, objects, secrets, advance)
             work.stage_rest(advance)
             for name in objects.locked():
                 session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
@@ -206,23 +123,6 @@ def _written(steps: Sequence[Step]) -> set[TableName]:
     return {TableName.parse(name) for name in archives | {step.target for step in rows}}
 
 
-def _direct(catalog: Catalog, steps: Sequence[Step]) -> dict[str, Table]:
-    """Inserts that need no temporary table: a row that is there makes them fail, and nothing can rewrite what they write."""
-    tables = {step.target: catalog.find(TableName.parse(step.target)) for step in steps if step.verb in ROW_VERBS}
-    if any(trigger.fires for table in tables.values() if table for trigger in table.triggers):
-        return {}
-    return {
-        step.id: table
-        for step in steps
-        if step.verb is Verb.INSERT
-        and not step.archived_by
-        and (table := tables[step.target])
-        and table.unique_on(step.key)
-        and table.kind == "r"
-        and not (step.together or step.sensitive or table.row_security or table.rules)
-    }
-
-
 def retriable(error: BaseException) -> bool:
     """Whether trying the whole run again may help: nothing of it was kept, and it starts by looking."""
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
@@ -237,7 +137,7 @@ def retriable(error: BaseException) -> bool:
     )
 
 
-def _judge_first(work: _Work) -> None:
+def _judge_first(work: Work) -> None:
     """Look at what cannot show itself by failing; where that drifts, at everything, so that everything is named."""
     session = work.session
     drifted = tuple(work.objects.judge())
@@ -265,7 +165,7 @@ def _lock_out_others(session: Session, staged: Sequence[Staged]) -> None:
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(name)))
 
 
-def _write_all(work: _Work) -> Outcome:
+def _write_all(work: Work) -> Outcome:
     session, outcome = work.session, Outcome(already=dict(work.gone))
     quiet = _quiet([item for item in work.items if item.step.triggers == "off"])
     for table, name, _ in quiet:
@@ -293,7 +193,7 @@ def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
     return sorted(found)
 
 
-def _write_node(work: _Work, node: Sequence[Step], outcome: Outcome) -> None:
+def _write_node(work: Work, node: Sequence[Step], outcome: Outcome) -> None:
     first = node[0]
     if first.verb is Verb.SETVAL:
         _raise_sequence(work.session, work.plan, first, outcome)
@@ -314,7 +214,7 @@ def _write_node(work: _Work, node: Sequence[Step], outcome: Outcome) -> None:
         _write_staged(work, [work.staged[step.id] for step in node], outcome)
 
 
-def _write_staged(work: _Work, members: Sequence[Staged], outcome: Outcome) -> None:
+def _write_staged(work: Work, members: Sequence[Staged], outcome: Outcome) -> None:
     session = work.session
     for item in members:
         outcome.already[item.step.id] = item.already

@@ -7,6 +7,7 @@ the planning transaction is made read only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,7 +18,7 @@ from reconciler.plan.declared import signature
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.file import Planned, planned
 from reconciler.plan.lexis import Malformed
-from reconciler.plan.names import quote
+from reconciler.plan.names import quote, split_dotted
 from reconciler.plan.order import Edge
 from reconciler.plan.statements import ROUTINES, Statement, one_statement
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
@@ -202,8 +203,7 @@ def _normalised(looking: _Looking, statement: Statement) -> Routine:
     try:
         return routines.normalised(looking.session, statement)
     except NOT_YET as error:
-        others = looking.absent - {(statement.kind, statement.identity)}
-        if any(kind not in ROUTINES or isinstance(error, psycopg.errors.UndefinedFunction) for kind, _ in others):
+        if _comes_with_this_plan(looking, statement, error):
             return Routine(statement.kind, signature(statement), "")
         why = error.diag.message_primary
         raise looking.error(
@@ -222,6 +222,16 @@ def _normalised(looking: _Looking, statement: Statement) -> Routine:
     except psycopg.Error as error:
         why = scrub(error.diag.message_primary or "")
         raise looking.error(statement, f"{name} cannot be created", why=why, at=_inside(statement, error)) from None
+
+
+def _comes_with_this_plan(looking: _Looking, statement: Statement, error: psycopg.Error) -> bool:
+    """Whether what the server misses may be something that this plan creates: by its name, or out of an extension."""
+    said = error.diag.message_primary or ""
+    others = looking.absent - {(statement.kind, statement.identity)}
+    names = [re.escape(split_dotted(name)[-1]) for _, name in others]
+    return any(kind == "extension" for kind, _ in others) or bool(
+        names and re.search(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", said)
+    )
 
 
 def _inside(statement: Statement, error: psycopg.Error) -> int:

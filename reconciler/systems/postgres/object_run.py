@@ -104,7 +104,7 @@ class ObjectRun:
         how = _kind(item).unlike(self.session, item.name, now, _said(wanted)) if wanted else None
         if before is None:
             return f"{item.what}: planned absent, found one of that name{f': {how}' if how else ''}"
-        planned, found = _parting(_said(before), now)
+        planned, found = _parting(_kind(item).spelled(self.session, _said(before)), now)
         return f"{item.what}: planned {planned}, found {found}" if now else f"{item.what}: {how}"
 
     def carry_out(self, step: Step) -> tuple[int, int]:

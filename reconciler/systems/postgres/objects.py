@@ -17,6 +17,7 @@ from reconciler.plan.declared import columns_of
 from reconciler.plan.names import split_dotted
 from reconciler.plan.statements import Statement, one_statement
 from reconciler.systems.postgres import routines
+from reconciler.systems.postgres.routines import NOT_YET
 from reconciler.systems.postgres.session import Composable, Session, ident, q, raw
 
 
@@ -29,6 +30,10 @@ class Kind(Protocol):
 
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         """In what the object that is there is not what the statement says; None where it is."""
+        ...
+
+    def spelled(self, session: Session, sql: str) -> str:
+        """A statement as `now` would give the object it makes, as far as that can be told."""
         ...
 
     def hold(self, session: Session, name: str) -> None:
@@ -60,6 +65,10 @@ class Named:
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         del session, name, now, sql
         return None
+
+    def spelled(self, session: Session, sql: str) -> str:
+        del session
+        return sql
 
     def hold(self, session: Session, name: str) -> None:
         del session, name
@@ -108,7 +117,14 @@ class RoutineKind:
         return found.definition if found and found.word == self.word else None
 
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
-        return None if routines.same(session, name, now, sql) else "its definition is another"
+        del name
+        return None if routines.same(session, now, sql) else "its definition is another"
+
+    def spelled(self, session: Session, sql: str) -> str:
+        try:
+            return routines.normalised(session, one_statement(sql)).definition
+        except NOT_YET:
+            return sql
 
     def hold(self, session: Session, name: str) -> None:
         routines.hold(session, name)
@@ -146,11 +162,14 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 _IN_CLASS = ("table", "view", "materialized view", "sequence", "index")
+_TYPES = ("type", "domain", "table", "view", "materialized view")
 
 
 def instead(session: Session, kind: str, name: str) -> str | None:
-    """The other kind of object that has the name already."""
-    others = _IN_CLASS if kind in _IN_CLASS else ("type", "domain") if kind in ("type", "domain") else ()
+    """The other kind of object that has the name already: relations share their names, and those with rows are types too."""
+    shared = _IN_CLASS if kind in _IN_CLASS else ()
+    typed = _TYPES if kind in _TYPES else ()
+    others = (*shared, *(name for name in typed if name not in shared))
     return next((it for it in others if it != kind and KINDS[it].now(session, name) is not None), None)
 
 
@@ -183,7 +202,7 @@ def _type(session: Session, text: str) -> str | None:
             return session.value(
                 "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'pg_temp.rc_type'::regclass AND attnum = 1"
             )
-    except psycopg.Error as error:
-        if error.diag.sqlstate is None:
-            raise
+    except (psycopg.errors.InsufficientPrivilege, psycopg.OperationalError):
+        raise
+    except psycopg.Error:
         return None

@@ -98,7 +98,7 @@ def replaceable(session: Session, now: str, statement: Statement) -> str | None:
     return None
 
 
-def same(session: Session, identity: str, now: str, sql: str) -> bool:
+def same(session: Session, now: str, sql: str) -> bool:
     """Whether the definition there is is what the statement makes."""
     if now == sql:
         return True
@@ -106,8 +106,7 @@ def same(session: Session, identity: str, now: str, sql: str) -> bool:
         made = normalised(session, one_statement(sql))
     except NOT_YET:
         return False
-    found = find(session, identity)
-    return found is not None and found.definition == made.definition
+    return made.definition == now
 
 
 def users(session: Session, identity: str) -> list[str]:

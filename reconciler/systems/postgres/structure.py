@@ -194,6 +194,10 @@ class ConstraintKind:
         del session, name
         return None if now == sql else f"it is {now}"
 
+    def spelled(self, session: Session, sql: str) -> str:
+        del session
+        return sql
+
     def hold(self, session: Session, name: str) -> None:
         session.run(q("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", relation(_table(name))))
 
@@ -233,6 +237,10 @@ class ColumnKind:
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         del session, name
         return None if now == sql else f"it is of type {now}"
+
+    def spelled(self, session: Session, sql: str) -> str:
+        del session
+        return sql
 
     def hold(self, session: Session, name: str) -> None:
         session.run(q("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", relation(_table(name))))
