@@ -62,6 +62,13 @@ class Pds:
         assert response.status_code == 200, response.text
         return response.json() if response.content else {}
 
+    def send(self, method: str, text: str, account: Account) -> dict[str, Any]:
+        """The same with the exact text of the body."""
+        headers = {**_bearer(account.access), "content-type": "application/json"}
+        response = httpx.post(f"{self.url}/xrpc/{method}", content=text.encode(), headers=headers, timeout=60)
+        assert response.status_code == 200, response.text
+        return response.json()
+
     def get(self, method: str, **params: str | int) -> dict[str, Any]:
         response = httpx.get(f"{self.url}/xrpc/{method}", params=params, timeout=60)
         assert response.status_code == 200, response.text
