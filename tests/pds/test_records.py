@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import libipld
 import pytest
@@ -50,7 +51,9 @@ def stored(pds: Pds) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for number, (name, members) in enumerate(NASTY.items()):
         write = f'{{"$type":"com.atproto.repo.applyWrites#create","collection":"{COLLECTION}","rkey":"r{number}","value":{record(members)}}}'
-        pds.send("com.atproto.repo.applyWrites", f'{{"repo":"{account.did}","validate":false,"writes":[{write}]}}', account)
+        pds.send(
+            "com.atproto.repo.applyWrites", f'{{"repo":"{account.did}","validate":false,"writes":[{write}]}}', account
+        )
         answer = pds.get("com.atproto.repo.getRecord", repo=account.did, collection=COLLECTION, rkey=f"r{number}")
         found[name] = answer["cid"], json.dumps(answer["value"], ensure_ascii=False)
     return found
@@ -93,9 +96,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_would_be_stored_otherwise_is_refused_by_name(why: str) -> None:
-    with pytest.raises(ReconcilerError, match="the record org.example.nasty/key cannot be stored as it is") as refused:
+    with pytest.raises(ReconcilerError, match="nasty/key cannot be stored as it is") as refused:
         records.read(COLLECTION, "key", record(REFUSED[why]))
-    assert refused.match("") and __import__("re").search(why.strip(), refused.value.why or "")
+    assert re.search(why.strip(), refused.value.why or "")
     assert len(refused.value.render()) < 600
 
 
@@ -109,21 +112,23 @@ def test_what_is_no_record_of_the_collection_is_refused(text: str, why: str) -> 
     assert why in (refused.value.why or "")
 
 
+keys = st.text().filter(lambda it: not it.startswith(("$", "__proto__")))
+cids = st.binary(min_size=32, max_size=32).map(lambda it: b"\x01\x71\x12\x20" + it)
 values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53) + 1, 2**53 - 1)
     | st.text()
     | st.binary(max_size=80)
-    | st.binary(min_size=32, max_size=32).map(lambda it: cbor.Link(b"\x01\x71\x12\x20" + it))
-    | st.binary(min_size=32, max_size=32).map(lambda it: b"\x01\x71\x12\x20" + it),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text().filter(lambda it: not it.startswith(("$", "__proto__"))), inner, max_size=5),
+    | cids
+    | cids.map(cbor.Link),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=5),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text().filter(lambda it: not it.startswith(("$", "__proto__"))), values, max_size=5))
+@given(st.dictionaries(keys, values, max_size=5))
 def test_a_block_as_json_has_the_block_s_cid(members: dict[str, object]) -> None:
     value = {**members, "$type": COLLECTION}
     block = cbor.encode(value)
@@ -142,7 +147,8 @@ def test_both_encoders_agree(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [b"", b"\xa1", b"\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00", b"\x01\x01", b"\xd8\x2b\x40", b"\x5f\xff", b"\x62a"]
+    "block",
+    [b"", b"\xa1", b"\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00", b"\x01\x01", b"\xd8\x2b\x40", b"\x5f\xff", b"\x62a"],
 )
 def test_the_slow_decoder_refuses_what_is_no_dag_cbor(block: bytes) -> None:
     with pytest.raises(cbor.CborError):

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NoReturn, cast
 
@@ -20,6 +20,7 @@ from reconciler.plan.progress import Progress, Silent
 from reconciler.systems.pds import records, syntax
 from reconciler.systems.pds.car import Car
 from reconciler.systems.pds.session import Session
+from reconciler.systems.pds.tree import Tree
 from reconciler.systems.pds.xrpc import CutError, RefusedError
 
 # Measured (tests/bench/test_pds.py): a page costs as much as some hundreds of records of a repo that is fetched whole.
@@ -40,12 +41,13 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Inventory:
-    """`commit` is None when the repo changed while it was listed."""
+    """`commit` is None when the repo changed while it was listed; `tree` is there when the whole repo was read."""
 
     did: str
     collection: str
     cids: Mapping[str, str]
     commit: str | None
+    tree: Tree | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def inventory(
             else:
                 return Inventory(session.did, collection, cids, before if head(session) == before else None)
         with fetched(session) as car:
-            return Inventory(session.did, collection, car.cids(collection), car.commit)
+            return Inventory(session.did, collection, car.cids(collection), car.commit, car.tree)
 
 
 def listed(session: Session, collection: str) -> Iterator[Found]:
@@ -124,16 +126,23 @@ def head(session: Session) -> str:
     return cid if isinstance(cid, str) else _odd(session, method, "it names no commit")
 
 
+def latest(session: Session, earlier: Tree | None) -> Tree:
+    """The repo's tree now, by fetching only what changed since the earlier one if there is one."""
+    with fetched(session, earlier) as car:
+        return car.tree
+
+
 @contextmanager
-def fetched(session: Session) -> Generator[Car]:
-    """The whole repo, in a temporary file for as long as it is needed."""
+def fetched(session: Session, earlier: Tree | None = None) -> Generator[Car]:
+    """The whole repo, in a temporary file for as long as it is needed; or what changed since an earlier tree."""
     method = "com.atproto.sync.getRepo"
+    params = {"did": session.did, **({"since": earlier.rev} if earlier else {})}
     tries = 0
     while True:
         tries += 1
         with tempfile.TemporaryFile(buffering=1 << 20, prefix="reconciler-") as file:
             try:
-                with session.public.stream(method, {"did": session.did}) as pieces:
+                with session.public.stream(method, params) as pieces:
                     for piece in pieces:
                         file.write(piece)
             except RefusedError as refused:
@@ -143,7 +152,7 @@ def fetched(session: Session) -> Generator[Car]:
                     raise session.public.lost(method, cut) from None
                 session.wait(1, f"{session.pds} broke off")
                 continue
-            car = Car(file, f"what {session.pds} sent")
+            car = Car(file, f"what {session.pds} sent", earlier)
             if car.did != session.did:
                 _odd(session, method, f"it is the repo of {car.did}")
             yield car

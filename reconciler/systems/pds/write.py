@@ -18,16 +18,18 @@ from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.progress import Progress, Silent
 from reconciler.systems.pds import batches
 from reconciler.systems.pds.batches import Outcome, Result, Room, Validate, Write
-from reconciler.systems.pds.inventory import Inventory, Way, head, inventory, together
+from reconciler.systems.pds.inventory import Inventory, head, latest, together
 from reconciler.systems.pds.lock import alone
 from reconciler.systems.pds.quota import Quota
 from reconciler.systems.pds.session import Session
+from reconciler.systems.pds.tree import Tree
 from reconciler.systems.pds.xrpc import CutError, RefusedError
 
 _METHOD = "com.atproto.repo.applyWrites"
 _DRIFTS_NAMED = 20
-_FEWEST = 5  # writes a call, however often others get in between
-_PAYS_OFF = 400  # writes an inventory must have served before another is taken
+_FEWEST = 10  # writes a call, however often others get in between
+_SINGLY = 50  # records read one by one rather than with the tree of the repo
+_WARY = 10  # calls before which we look first, after one came too late
 _LOSSES = 60  # in a row
 _CUTS = 6  # in a row
 
@@ -69,17 +71,22 @@ def write(
 
 
 class _Cids(dict[tuple[str, str], str | None]):
-    """What is known of records at one commit; an inventory knows of its whole collection, absences too."""
+    """What is known of records at one commit; an inventory knows its whole collection and a tree the whole repo, absences too."""
 
-    def __init__(self, *known: Inventory) -> None:
+    def __init__(self, inventory: Inventory | None = None, tree: Tree | None = None) -> None:
         super().__init__()
-        self._whole = {it.collection: it.cids for it in known}
+        self._inventory = inventory
+        self._tree = tree
 
     def __missing__(self, key: tuple[str, str]) -> str | None:
-        return self._whole[key[0]].get(key[1])
+        if self._inventory is not None and self._inventory.collection == key[0]:
+            return self._inventory.cids.get(key[1])
+        assert self._tree is not None
+        return self._tree.cid(*key)
 
     def unknown(self, key: tuple[str, str]) -> bool:
-        return key not in self and key[0] not in self._whole
+        whole = self._tree is not None or (self._inventory is not None and self._inventory.collection == key[0])
+        return not whole and key not in self
 
 
 class _Writer:
@@ -88,11 +95,12 @@ class _Writer:
         self._validate = validate
         self._quota = quota
         self._room = Room()
+        self._rest: list[Write] = []
         # Everything in `_cids` is true at `_commit`.
         self._commit = known.commit if known else None
         self._cids = _Cids(known) if known and known.commit else _Cids()
-        self._served = _PAYS_OFF
-        self._losses = self._cuts = self._applied = 0
+        self._tree = known.tree if known else None  # the last one read; others may have written since
+        self._losses = self._cuts = self._rivalry = self._applied = 0
 
     def run(self, writes: Iterable[Write]) -> Iterator[Result]:
         source, keys = iter(writes), set[tuple[str, str]]()
@@ -100,9 +108,12 @@ class _Writer:
         while group := groups.popleft() if groups else self._next(source, keys):
             number = self._room.fit(group.writes, self._points())
             if rest := group.writes[number:]:
-                groups.appendleft(_Group(rest, group.sent, group.refused))
+                if groups or group.sent or group.refused:
+                    groups.appendleft(_Group(rest, group.sent, group.refused))
+                else:
+                    self._rest = rest + self._rest
                 group.writes = group.writes[:number]
-            self._read(group, remaining=sum(len(it.writes) for it in groups))
+            self._read(group)
             to_do, done, drifted = batches.judged(group.writes, self._cids)
             if drifted:
                 raise _drift(drifted, self._applied)
@@ -114,8 +125,10 @@ class _Writer:
 
     def _next(self, source: Iterator[Write], keys: set[tuple[str, str]]) -> _Group | None:
         """As many as one call could take."""
-        taken: list[Write] = []
-        size = 0
+        taken, self._rest = self._rest, []
+        size = sum(it.size for it in taken)
+        if len(taken) >= self._room.writes or size > self._room.bytes:
+            return _Group(taken)
         for write in source:
             if write.key in keys:
                 raise ReconcilerError(f"the record {write.path} is to be written twice", todo="plan again")
@@ -179,9 +192,11 @@ class _Writer:
         commit, results = fields.get("commit"), fields.get("results")
         cid = cast(dict[str, object], commit).get("cid") if isinstance(commit, dict) else None
         # An older PDS answers with nothing; then the next call reads what is there.
-        self._commit = cid if isinstance(cid, str) else None
-        if self._commit is None:
-            self._cids = _Cids()
+        if isinstance(cid, str):
+            self._commit = cid
+            self._cids.update((it.key, it.cid) for it in writes)
+        else:
+            self._forget()
         stored = cast(list[dict[str, object]], results) if isinstance(results, list) else []
         for write, result in zip(writes, stored, strict=False):
             if write.after and result.get("cid", write.cid) != write.cid:
@@ -190,49 +205,48 @@ class _Writer:
                     why=f"its CID is {result.get('cid')}, and the record's is {write.cid}",
                     todo="look at the record there; undo of this plan will report it as changed",
                 )
-        if self._commit is not None:
-            self._cids.update((it.key, it.cid) for it in writes)
         self._applied += len(writes)
-        self._served += len(writes)
         self._losses = self._cuts = 0
-        self._room.writes = min(batches.MAX_WRITES, self._room.writes + max(self._room.writes // 4, 1))
+        if (
+            self._rivalry
+        ):  # somebody writes all the time: a look costs less than a call that comes too late, which costs points
+            self._rivalry -= 1
+            self._forget()
+        self._room.writes = min(batches.MAX_WRITES, self._room.writes * 2)
 
-    def _read(self, group: _Group, remaining: int) -> None:
+    def _read(self, group: _Group) -> None:
         """Know every record of the group at `_commit`."""
         unknown = [it.key for it in group.writes if self._commit is None or self._cids.unknown(it.key)]
         if not unknown:
             return
-        if len(unknown) + remaining > _PAYS_OFF // 4 and self._served >= _PAYS_OFF:
-            self._take_inventory(dict.fromkeys(collection for collection, _ in unknown))
+        if len(unknown) > _SINGLY or (self._commit is None and self._tree is not None):
+            self._tree = latest(self._session, self._tree)
+            self._commit, self._cids = self._tree.commit, _Cids(tree=self._tree)
             return
         if self._commit is None:
             self._cids = _Cids()
             # The commit first: whatever is written while the records are read makes the call fail.
             self._commit = head(self._session)
-        self._cids.update(
-            (key, found.cid if found else None) for key, found in together(self._session, unknown).items()
-        )
-
-    def _take_inventory(self, collections: Iterable[str]) -> None:
-        taken: list[Inventory] = []
-        taken.extend(inventory(self._session, collection, way=Way.REPO) for collection in collections)
-        self._served = 0
-        if len({it.commit for it in taken}) == 1:
-            self._commit, self._cids = taken[0].commit, _Cids(*taken)
-        else:
-            self._commit = None
+        found = together(self._session, unknown)
+        self._cids.update((key, it.cid if it else None) for key, it in found.items())
 
     def _stale(self) -> bool:
         """Whether anyone, we included, wrote since what we know; then we know nothing."""
         if head(self._session) == self._commit:
             return False
-        self._commit, self._cids = None, _Cids()
+        self._forget()
         return True
 
-    def _lost_race(self) -> None:
+    def _forget(self) -> None:
         self._commit, self._cids = None, _Cids()
-        self._room.writes = max(self._room.writes // 2, _FEWEST)
+
+    def _lost_race(self) -> None:
+        self._forget()
         self._losses += 1
+        self._rivalry = _WARY
+        # Once is normal: the others wrote during our last call. Twice: they wrote while we looked, so look and write faster.
+        if self._losses > 1:
+            self._room.writes = max(self._room.writes // 2, _FEWEST)
         if self._losses == _LOSSES:
             raise ReconcilerError(
                 f"somebody else writes to the repo of {self._session.did} without a pause",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -115,18 +115,24 @@ class Xrpc:
     @contextmanager
     def stream(self, method: str, params: Mapping[str, str | int]) -> Generator[Iterator[bytes]]:
         """The bytes of a query as they come; CutError if they end too early."""
-        request = self._client.build_request("GET", f"{self.base}/xrpc/{method}", params=dict(params))
-        try:
-            response = self._client.send(request, stream=True)
+        blocked = 0
+        while True:
+            request = self._client.build_request("GET", f"{self.base}/xrpc/{method}", params=dict(params))
             try:
-                if response.status_code != 200:
+                response = self._client.send(request, stream=True)
+                try:
+                    if response.status_code == 200:
+                        yield response.iter_bytes(1 << 16)
+                        return
                     response.read()
-                    self._refuse(response)
-                yield response.iter_bytes(1 << 16)
-            finally:
-                response.close()
-        except httpx.TransportError as error:
-            raise CutError(type(error).__name__) from None
+                finally:
+                    response.close()
+            except httpx.TransportError as error:
+                raise CutError(type(error).__name__) from None
+            if response.status_code != 429:
+                self._refuse(response)
+            blocked += 1
+            self._blocked(response, blocked)
 
     def lost(self, method: str, cut: CutError) -> ReconcilerError:
         return ReconcilerError(
@@ -162,13 +168,15 @@ class Xrpc:
             self.limited = self.limited or "ratelimit-limit" in response.headers or response.status_code == 429
             if response.status_code == 429 and (body is None or isinstance(body, bytes)):
                 blocked += 1
-                self.wait(_until(response, self._clock.now(), blocked), f"{self.place} limits how often it is called")
+                self._blocked(response, blocked)
                 continue
-            if response.status_code in _GATEWAY:
-                raise CutError(f"a gateway answered {response.status_code}")
             if response.status_code != 200:
                 self._refuse(response)
             return response
+
+    def _blocked(self, response: httpx.Response, times: int) -> None:
+        seconds = _until(response, self._clock.now(), times)
+        self.wait(seconds, f"{self.place} limits how often it is called")
 
     def private(self) -> None:
         """Never send a secret in the clear to another machine."""
@@ -180,7 +188,9 @@ class Xrpc:
                 todo="use an https address",
             )
 
-    def _refuse(self, response: httpx.Response) -> None:
+    def _refuse(self, response: httpx.Response) -> NoReturn:
+        if response.status_code in _GATEWAY:
+            raise CutError(f"a gateway answered {response.status_code}")
         name = words = ""
         try:
             said = cast(object, json.loads(response.content))
