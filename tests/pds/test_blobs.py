@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from reconciler.systems.pds import blobs, records
 from reconciler.systems.pds.batches import Outcome, Write
 from reconciler.systems.pds.blobs import Reference
 from reconciler.systems.pds.write import write
+from tests.pds.proxy import Answer, Call
 from tests.pds.real import Account, Pds
+from tests.pds.test_session import behind
 from tests.pds.world import COLLECTION, session
 
 
@@ -61,11 +64,14 @@ def test_other_bytes_are_not_uploaded(pds: Pds, account: Account) -> None:
 
 
 def test_a_type_the_server_sees_otherwise_is_told(pds: Pds, account: Account) -> None:
-    png = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489") + bytes(64)
-    with session(pds, account) as owner:
-        blobs.upload(owner, reference(png, "image/png"), png)
+    def treat(call: Call, on: Callable[[], Answer]) -> Answer:
+        answer = on()
+        return Answer(answer.status, answer.body.replace(b"image/jpeg", b"image/png"), answer.headers)
+
+    with behind(pds, treat) as (_, plc), session(pds, account, plc=plc) as owner:
+        blobs.upload(owner, reference(b"png", "image/png"), b"png")
         with pytest.raises(ReconcilerError, match="is there as image/png"):
-            blobs.upload(owner, reference(png, "image/jpeg"), png)
+            blobs.upload(owner, reference(b"jpeg", "image/jpeg"), b"jpeg")
 
 
 def test_a_blob_that_is_too_large(pds: Pds, account: Account) -> None:

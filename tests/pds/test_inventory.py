@@ -17,8 +17,6 @@ from tests.pds.real import Account, Pds
 from tests.pds.test_session import behind
 from tests.pds.world import COLLECTION, fill, key, note, session
 
-TREAT = Callable[[Call, Callable[[], Answer]], Answer | None]
-
 
 @pytest.fixture(scope="module")
 def full(pds: Pds) -> Account:
@@ -127,10 +125,11 @@ def same_cursor(call: Call, on: Callable[[], Answer]) -> Answer:
     return page(on(), cursor=key(500)) if call.method.endswith("listRecords") else on()
 
 
-def same_page(call: Call, on: Callable[[], Answer]) -> Answer:
+def another_s(call: Call, on: Callable[[], Answer]) -> Answer:
     if not call.method.endswith("listRecords"):
         return on()
-    return page(on(), records=[{"uri": f"at://{call.query}", "cid": "x", "value": {}}])
+    other: dict[str, object] = {"uri": f"at://did:plc:other/{COLLECTION}/r", "cid": "x", "value": {"a": 1}}
+    return page(on(), records=[other])
 
 
 def no_last_cursor(call: Call, on: Callable[[], Answer]) -> Answer:
@@ -154,7 +153,7 @@ def test_a_last_page_without_a_cursor_ends_the_listing(pds: Pds, full: Account) 
 
 
 def test_records_that_were_not_asked_for_are_an_error(pds: Pds, full: Account) -> None:
-    with behind(pds, same_page) as (_, plc), session(pds, full, plc=plc) as reader, pytest.raises(ReconcilerError):
+    with behind(pds, another_s) as (_, plc), session(pds, full, plc=plc) as reader, pytest.raises(ReconcilerError):
         inventory.inventory(reader, COLLECTION, way=Way.LIST)
 
 
@@ -167,7 +166,7 @@ def test_a_read_that_breaks_off_is_tried_again_and_then_an_error(pds: Pds, full:
         if call.method.endswith(("listRecords", "getRepo")) and failures:
             failures -= 1
             answer = on()
-            # Half of the answer, in a message that says it is longer: the connection ends too early.
+            # No answer at all, or one that is shorter than it says.
             return None if way is Way.LIST else Answer(200, b"", {"content-length": str(len(answer.body))})
         return on()
 

@@ -127,7 +127,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(keys, values, max_size=5))
 def test_a_block_as_json_has_the_block_s_cid(members: dict[str, object]) -> None:
     value = {**members, "$type": COLLECTION}
@@ -136,7 +136,7 @@ def test_a_block_as_json_has_the_block_s_cid(members: dict[str, object]) -> None
     assert records.read(COLLECTION, "key", records.to_json(block)).cid == records.cid_of_block(block)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(values)
 def test_both_encoders_agree(value: object) -> None:
     block = cbor.encode(value)

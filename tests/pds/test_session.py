@@ -171,6 +171,15 @@ def test_nothing_secret_goes_to_another_machine_in_the_clear(pds: Pds, account: 
         write(session, account)
 
 
+@pytest.mark.parametrize(
+    "via", ["proxy.example.com", "ftp://x", "https://", "https://user:canary@host", "https://x/?token=canary"]
+)
+def test_an_address_that_is_none_is_not_shown(pds: Pds, account: Account, via: str) -> None:
+    with pytest.raises(ReconcilerError, match="is not one") as wrong:
+        Session(login(pds, account, via=via, token="t"))
+    assert "canary" not in wrong.value.render()
+
+
 def test_by_way_of_an_app_s_proxy(pds: Pds, account: Account) -> None:
     """The app holds the account's session; we hold a token of the app's."""
 

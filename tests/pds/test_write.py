@@ -23,6 +23,7 @@ from tests.pds.test_session import behind
 from tests.pds.world import COLLECTION, Hurried, Told, fill, key, note, session
 
 APPLY = "applyWrites"
+MISSING = "bafkreibjk2zm52hfizr454i2vrctndr2q2oimlwxu36s3or2icabptr6by"  # a blob nobody has
 
 
 def created(number: int, text: str = "new") -> Write:
@@ -271,12 +272,12 @@ def test_a_bad_record_is_named_and_the_rest_goes_through(pds: Pds, account: Acco
     """A record key the server refuses for its own reasons, and a blob that is not there."""
     missing = {
         "$type": "blob",
-        "ref": {"$link": "bafkreibjk2zm52hfizr454i2vrctndr2q2oimlwxu36s3or2icabptr6by"},
+        "ref": {"$link": MISSING},
         "mimeType": "a/b",
         "size": 1,
     }
     blob = json.dumps({"$type": COLLECTION, "blob": missing})
-    old_blob = json.dumps({"$type": COLLECTION, "blob": {"cid": missing["ref"]["$link"], "mimeType": "a/b"}})
+    old_blob = json.dumps({"$type": COLLECTION, "blob": {"cid": MISSING, "mimeType": "a/b"}})
     bad = {key(77): blob, key(150): old_blob, key(399): blob}
     writes = [
         Write(COLLECTION, key(n), None, records.read(COLLECTION, key(n), bad.get(key(n)) or note(f"new {n}")))

@@ -10,7 +10,7 @@ whether it happened. A call the server refuses for one bad record is narrowed do
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -58,7 +58,7 @@ def write(
     validate: Validate = Validate.OFF,
     quota: Quota | None = None,
     progress: Progress | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Carry out the writes in their order; each gives one result, as soon as it is certain.
 
     `known` with a commit saves reading again while nobody else writes. `quota` counts points where the server does, and several runs
@@ -220,8 +220,7 @@ class _Writer:
         if not unknown:
             return
         if len(unknown) > _SINGLY or (self._commit is None and self._tree is not None):
-            self._tree = latest(self._session, self._tree)
-            self._commit, self._cids = self._tree.commit, _Cids(tree=self._tree)
+            self._look(unknown)
             return
         if self._commit is None:
             self._cids = _Cids()
@@ -229,6 +228,20 @@ class _Writer:
             self._commit = head(self._session)
         found = together(self._session, unknown)
         self._cids.update((key, it.cid if it else None) for key, it in found.items())
+
+    def _look(self, keys: list[tuple[str, str]]) -> None:
+        """Read the tree, only what changed of it where one was read before."""
+        try:
+            tree = latest(self._session, self._tree)
+            cids = {key: tree.cid(*key) for key in keys}
+        except ReconcilerError:
+            if self._tree is None:
+                raise
+            self._tree = None  # a PDS may know no changes since; then all of it
+            return self._look(keys)
+        self._tree, self._commit, self._cids = tree, tree.commit, _Cids(tree=tree)
+        self._cids.update(cids)
+        return None
 
     def _stale(self) -> bool:
         """Whether anyone, we included, wrote since what we know; then we know nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn, cast
@@ -77,6 +77,12 @@ class Xrpc:
     def __init__(self, base: str, *, waiting: Waiting = ignore, clock: Clock | None = None) -> None:
         self.base = base.rstrip("/").removesuffix("/xrpc")
         self.place = self.base
+        parts = urlsplit(self.base)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ReconcilerError(
+                "the address of a PDS or proxy is not one",
+                why="it looks like https://host, with nothing before the host or after the path (it is not shown)",
+            )
         self.limited = False  # whether the server is known to count
         self._client = httpx.Client(timeout=_TIMEOUT, headers={"user-agent": "reconciler"})
         self._waiting = waiting
@@ -106,10 +112,8 @@ class Xrpc:
                     raise self.lost(method, cut) from None
                 self.wait(min(2.0**tries / 4, 10), f"{self.place} does not answer")
 
-    def write(
-        self, method: str, body: bytes | Iterable[bytes], token: str | None, type_: str = "application/json"
-    ) -> object:
-        """JSON of a procedure, tried once. A body given in pieces cannot be sent again after 429."""
+    def write(self, method: str, body: bytes, token: str | None, type_: str = "application/json") -> object:
+        """JSON of a procedure, tried once."""
         return self._json(self._call("POST", method, body=body, type_=type_, token=token), method)
 
     @contextmanager
@@ -127,7 +131,7 @@ class Xrpc:
                     response.read()
                 finally:
                     response.close()
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise CutError(type(error).__name__) from None
             if response.status_code != 429:
                 self._refuse(response)
@@ -138,7 +142,7 @@ class Xrpc:
         return ReconcilerError(
             f"cannot reach {self.place}",
             where=method,
-            why=f"the connection failed {_READS} times: {cut}",
+            why=f"the connection failed every time: {cut}",
             todo="check the address and the network, and run the same again",
         )
 
@@ -148,7 +152,7 @@ class Xrpc:
         method: str,
         *,
         params: Mapping[str, str | int] | None = None,
-        body: bytes | Iterable[bytes] | None = None,
+        body: bytes | None = None,
         type_: str | None = None,
         token: str | None = None,
     ) -> httpx.Response:
@@ -163,10 +167,10 @@ class Xrpc:
                 response = self._client.request(
                     verb, f"{self.base}/xrpc/{method}", params=dict(params or {}), content=body, headers=headers
                 )
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise CutError(type(error).__name__) from None
             self.limited = self.limited or "ratelimit-limit" in response.headers or response.status_code == 429
-            if response.status_code == 429 and (body is None or isinstance(body, bytes)):
+            if response.status_code == 429:
                 blocked += 1
                 self._blocked(response, blocked)
                 continue
