@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -419,6 +422,8 @@ def test_one_writer_a_repo(pds: Pds, account: Account) -> None:
             next(write(other, map(created, range(2))))
         running.close()
         assert outcomes(write(other, map(created, range(2)))) == {"already": 2}
+    name = hashlib.sha256(account.did.encode()).hexdigest()[:24]
+    assert list(Path(tempfile.gettempdir()).glob(f"reconciler-*{name}*")) == []
 
 
 def test_a_record_twice_is_an_error(pds: Pds, account: Account) -> None:
