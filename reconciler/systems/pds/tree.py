@@ -1,0 +1,124 @@
+"""A repo's tree at one commit: key → CID of every record, and any single one in a few steps.
+
+In: nodes, each of which was checked against its CID, and the root. A node that is missing is an error, never an absence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn, cast
+
+import libipld
+
+from reconciler.plan.errors import ReconcilerError
+
+_DEEPEST = 128
+_REMEMBERED = 10_000
+
+
+class _Entry(NamedTuple):
+    """A record, and the subtree before it."""
+
+    before: bytes | None
+    key: bytes
+    cid: bytes
+
+
+class _Node(NamedTuple):
+    entries: list[_Entry]
+    after: bytes | None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """`nodes` may hold more than this tree's own; `place` is what errors call it."""
+
+    did: str
+    commit: str
+    rev: str
+    root: bytes
+    nodes: Mapping[bytes, bytes] = field(repr=False)
+    place: str
+    _read: dict[bytes, _Node] = field(default_factory=dict[bytes, _Node], repr=False, compare=False)
+
+    def cid(self, collection: str, rkey: str) -> str | None:
+        """Of one record; None where there is none."""
+        wanted = f"{collection}/{rkey}".encode()
+        at: bytes | None = self.root
+        for _ in range(_DEEPEST):
+            if at is None:
+                return None
+            node = self._node(at)
+            at = node.after
+            for entry in node.entries:
+                if entry.key == wanted:
+                    return libipld.encode_cid(entry.cid)
+                if entry.key > wanted:
+                    at = entry.before
+                    break
+        return self._broken("its tree is too deep")
+
+    def entries(self, collection: str) -> Iterator[tuple[str, bytes]]:
+        """(rkey, CID in binary) of the collection, in order of rkey."""
+        prefix = f"{collection}/".encode()
+        last = b""
+        for key, cid in self._walk(self.root, prefix, prefix[:-1] + b"0", 0):
+            if key.startswith(prefix):
+                if key <= last:
+                    self._broken("its tree is not in order")
+                last = key
+                yield key[len(prefix) :].decode("ascii", "replace"), cid
+
+    def collections(self) -> list[str]:
+        """The collections that have records."""
+        keys = (key.partition(b"/")[0] for key, _ in self._walk(self.root, b"", b"\xff", 0))
+        return sorted({key.decode("ascii", "replace") for key in keys})
+
+    def _walk(self, cid: bytes, low: bytes, high: bytes, depth: int) -> Iterator[tuple[bytes, bytes]]:
+        """Entries between the bounds; some outside come along, subtrees wholly outside are not entered."""
+        if depth > _DEEPEST:
+            self._broken("its tree is too deep")
+        node = self._parsed(cid)
+        for entry in node.entries:
+            if entry.before is not None and entry.key > low:
+                yield from self._walk(entry.before, low, high, depth + 1)
+            if entry.key >= high:
+                return
+            yield entry.key, entry.cid
+        if node.after is not None:
+            yield from self._walk(node.after, low, high, depth + 1)
+
+    def _node(self, cid: bytes) -> _Node:
+        found = self._read.get(cid)
+        if found is None:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            found = self._read[cid] = self._parsed(cid)
+        return found
+
+    def _parsed(self, cid: bytes) -> _Node:
+        block = self.nodes.get(cid) or self._broken("a node of its tree is missing")
+        try:
+            node = cast(Mapping[str, object], libipld.decode_dag_cbor(block))
+            key, before, entries = b"", _link(node["l"]), list[_Entry]()
+            for entry in cast(list[Mapping[str, object]], node["e"]):
+                key = key[: cast(int, entry["p"])] + cast(bytes, entry["k"])
+                entries.append(_Entry(before, key, _link(entry["v"]) or b""))
+                before = _link(entry["t"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._broken("a node of its tree is malformed")
+        return _Node(entries, before)
+
+    def _broken(self, why: str) -> NoReturn:
+        raise broken(self.place, why)
+
+
+def broken(place: str, why: str) -> ReconcilerError:
+    return ReconcilerError(f"{place} is no complete repo", why=why, todo="fetch it again, or use another backup")
+
+
+def _link(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    raise TypeError
