@@ -284,25 +284,27 @@ def _update(session: Session, item: Staged) -> int:
 
 def _park(session: Session, item: Staged) -> None:
     """Where updated rows hand each other a unique value, it is let go of first; one UPDATE would trip over itself."""
-    names = [column.name for column in item.columns]
+    numbers = {column.name: n for n, column in enumerate(item.columns, 1)}
+    pairs = q("{p} p JOIN {t} l1 ON {one}, {p} other JOIN {t} l2 ON {two}", p=item.temp, t=relation(item.table.name),
+              one=item.on_key("p", "l1"), two=item.on_key("other", "l2"))  # fmt: skip
+    apart = join([q("p.{0} IS DISTINCT FROM other.{0}", ident(temp)) for _, temp in item.key], " OR ")
     for unique in item.table.uniques:
-        if unique.deferrable or not unique.columns or not set(unique.columns) <= set(names):
+        written = [name for name in unique.columns if name in numbers]
+        parking = [name for name in written if not item.table.columns[name].not_null]
+        if unique.deferrable or unique.nulls_equal or not parking:
             continue
-        places = [names.index(name) + 1 for name in unique.columns]
-        handed = join([q("one.{} = other.{}", ident(f"a{n}"), ident(f"b{n}")) for n in places], " AND ")
-        apart = join([q("one.{0} IS DISTINCT FROM other.{0}", ident(temp)) for _, temp in item.key], " OR ")
-        if not session.value(
-            q("SELECT EXISTS (SELECT FROM {0} one JOIN {0} other ON {1} AND ({2}))", item.temp, handed, apart)
-        ):
-            continue
-        for n in places:
-            column = item.columns[n - 1]
-            if not column.not_null:
+        handed = [
+            q("CASE WHEN {} THEN p.{} ELSE l1.{c} END = l2.{c}", item.given("ma", numbers[name]), ident(f"a{numbers[name]}"), c=ident(name))
+            if name in numbers
+            else q("l1.{c} = l2.{c}", c=ident(name))
+            for name in unique.columns
+        ]  # fmt: skip
+        if session.value(q("SELECT EXISTS (SELECT FROM {} WHERE {} AND ({}))", pairs, join(handed, " AND "), apart)):
+            for name in parking:
                 session.run(
                     q("UPDATE {t} t SET {c} = NULL FROM {p} p WHERE {on} AND {given} AND {open}", t=relation(item.table.name),
-                      c=ident(column.name), p=item.temp, on=item.on_key("p", "t"), given=item.given("ma", n), open=item.open_only)
+                      c=ident(name), p=item.temp, on=item.on_key("p", "t"), given=item.given("ma", numbers[name]), open=item.open_only)
                 )  # fmt: skip
-                break
 
 
 def _delete(item: Staged) -> Composable:

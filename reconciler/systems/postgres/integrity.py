@@ -115,6 +115,13 @@ def _orphans(found: Found, key: ForeignKey, by_table: ByTable) -> Composable:
                   d=parent.intent.temp("d"), same=on_keys("pd", parent.keys, "ps", parent.intent.key),
                   on=on_keys("ps", key.parent_columns, "s", key.columns))
             )  # fmt: skip
+        gains = [n for n, c in enumerate(parent.compared, 1) if c.name in key.parent_columns]
+        if parent.changed and gains:
+            there.append(
+                q("EXISTS (SELECT FROM {s} ps JOIN {d} pd ON {same} WHERE pd.kind = 'c' AND ({gained}) AND {on})", s=parent.intent.temp("s"),
+                  d=parent.intent.temp("d"), same=on_keys("pd", parent.keys, "ps", parent.intent.key),
+                  gained=join([q("pd.m[{}]", lit(n)) for n in gains], " OR "), on=on_keys("ps", key.parent_columns, "s", key.columns))
+            )  # fmt: skip
     return q(
         "SELECT s.*, {keys} FROM {s} s JOIN {d} d ON {same} WHERE (d.kind = 'm' OR d.kind = 'c' AND ({touched}))"
         " AND {not_null} AND NOT ({there})",
@@ -195,12 +202,12 @@ def _skip(session: Session, found: Found, key: ForeignKey, by_table: ByTable) ->
 
 
 def future_rows(found: Found, columns: Sequence[Column]) -> Composable:
-    """SELECT of the rows that this plan writes, as they will be: k1…, and the table's own column names."""
+    """SELECT of the rows that this plan writes, as they will be: rc:k1…, rc:fresh, and the table's own column names."""
     intent = found.intent
     position = {c.name: n for n, c in enumerate(found.compared, 1)}
     written = {c.name for c in found.written}
     defaults = {c.name: raw(c.default or "NULL") for c in found.defaults}
-    keys = join([ident("d", k) for k in found.keys])
+    keys = join([q("{} AS {}", ident("d", k), ident("rc:" + k)) for k in found.keys])
     new: list[Composable] = []
     kept: list[Composable] = []
     for column in columns:
@@ -213,7 +220,7 @@ def future_rows(found: Found, columns: Sequence[Column]) -> Composable:
             q("CASE WHEN d.m[{n}] THEN s.{c} ELSE t.{c} END AS {c}", n=lit(n), c=name) if n else q("t.{}", name)
         )
     same = on_keys("d", found.keys, "s", intent.key)
-    inserts = q("SELECT {}, true AS fresh, {} FROM {} d JOIN {} s ON {} WHERE d.kind = 'm'", keys, join(new), intent.temp("d"),
+    inserts = q("SELECT {}, true AS \"rc:fresh\", {} FROM {} d JOIN {} s ON {} WHERE d.kind = 'm'", keys, join(new), intent.temp("d"),
                 intent.temp("s"), same)  # fmt: skip
     updates = q("SELECT {}, false, {} FROM {} d JOIN {} s ON {} JOIN {} t ON {} WHERE d.kind = 'c'", keys, join(kept),
                 intent.temp("d"), intent.temp("s"), same, relation(intent.target.name),
@@ -221,24 +228,26 @@ def future_rows(found: Found, columns: Sequence[Column]) -> Composable:
     return q("{} UNION ALL {}", inserts, updates)
 
 
-def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
-    """Every unique value must be free, or freed by this plan; tables are returned where an update frees what an insert takes."""
+def check_uniques(session: Session, founds: Sequence[Found]) -> tuple[set[TableName], set[TableName]]:
+    """Every unique value must be free, or freed by this plan; tables come back where an update, or a delete, frees what others take."""
     problems: list[str] = []
     freed: set[TableName] = set()
+    emptied: set[TableName] = set()
     where = None
     for found in founds:
         intent = found.intent
         for unique in intent.target.uniques:
             if (unique.columns and set(unique.columns) == set(intent.key)) or not _may_collide(found, unique):
                 continue
-            count, example, inside, swapped, moved = _collisions(session, found, unique)
+            count, example, inside, swapped, moved, after_delete = _collisions(session, found, unique)
             shown = "" if unique.uses & intent.sensitive else f", e.g. {example}"
             what = f"{intent.label}: {{}} rows, constraint {unique.name} ({', '.join(unique.expressions)}): {{}}{shown}"
             if count:
                 problems.append(what.format(count, f"another row of {full_name(intent.target.name)} holds the value"))
             if inside:
                 problems.append(what.format(inside, f"the value stands more than once in {intent.source_name}"))
-            nullable = any(not intent.target.columns[c].not_null for c in unique.columns)
+            parked = [c for c in found.compared if c.name in unique.columns and not c.not_null]
+            nullable = bool(parked) and not unique.nulls_equal
             if moved and not (unique.deferrable or nullable):
                 problems.append(
                     what.format(
@@ -247,6 +256,8 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
                 )
             if swapped and not unique.deferrable:
                 freed.add(intent.target.name)
+            if after_delete and not unique.deferrable:
+                emptied.add(intent.target.name)
             where = where or (intent.place if count or inside else None)
     if problems:
         raise ReconcilerError(
@@ -256,7 +267,7 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> set[TableName]:
             why="the database would refuse these rows",
             todo="use these columns as `key`, narrow `where`, or let on_changed: {newer: column} decide",
         )
-    return freed
+    return freed, emptied
 
 
 def _may_collide(found: Found, unique: Unique) -> bool:
@@ -264,20 +275,22 @@ def _may_collide(found: Found, unique: Unique) -> bool:
     return bool(found.missing) or bool(found.changed and unique.uses & changed)
 
 
-def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, str | None, int, int, int]:
-    """(rows whose value another row keeps, an example, values twice among our own, values that are freed, of these to an update)."""
+def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, str | None, int, int, int, int]:
+    """(rows whose value another row keeps, an example, values twice among our own, values that an update frees, of these for
+    another update, values that a delete frees)."""
     intent = found.intent
     table = intent.target
     columns = [c for c in table.columns.values() if c.name in unique.uses and not c.generated]
     if len(columns) < len(unique.uses):  # an index over a generated column: its value is not ours to foresee
         found.notes.append(f"{unique.name} is over a generated column: not checked before apply")
-        return 0, None, 0, 0, 0
+        return 0, None, 0, 0, 0, 0
     values = join([q("({}) AS {}", raw(e), ident(f"u{n}"))
                    for n, e in enumerate(unique.expressions)])  # fmt: skip
     predicate = q("WHERE {}", raw(unique.predicate)) if unique.predicate else raw("")
     names = [f"u{n}" for n in range(len(unique.expressions))]
     table_alias = alias(table.name)
-    future = q("SELECT {k}, fresh, {v} FROM ({rows}) AS {t} {p}", k=join([ident(k) for k in found.keys]), v=values,
+    future = q("SELECT {k}, \"rc:fresh\" AS fresh, {v} FROM ({rows}) AS {t} {p}",
+               k=join([q("{} AS {}", ident("rc:" + k), ident(k)) for k in found.keys]), v=values,
                rows=future_rows(found, columns), t=table_alias, p=predicate)  # fmt: skip
     present = q("SELECT {k}, {v} FROM {r} AS {t} {p}", v=values, r=relation(table.name), t=table_alias, p=predicate,
                 k=join([q("{} AS {}", ident(table.name.name, c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]))  # fmt: skip
@@ -287,13 +300,14 @@ def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, st
     )
     uses = [n for n, c in enumerate(found.compared, 1) if c.name in unique.uses]
     moved = join([q("d.m[{}]", lit(n)) for n in uses] or [raw("false")], " OR ")
-    leaving = q("EXISTS (SELECT FROM {} d WHERE {} AND (d.kind = 'x' OR d.kind = 'c' AND ({})))", intent.temp("d"),
+    leaving = q("(SELECT d.kind FROM {} d WHERE {} AND (d.kind = 'x' OR d.kind = 'c' AND ({})) LIMIT 1)", intent.temp("d"),
                 on_keys("d", found.keys, "p", found.keys), moved)  # fmt: skip
     fresh_or_moved = q("(f.fresh OR EXISTS (SELECT FROM {} d WHERE {} AND ({})))", intent.temp("d"),
                        on_keys("d", found.keys, "f", found.keys), moved)  # fmt: skip
-    taken, example, swapped, moved_on = session.one(
-        q("SELECT count(*) FILTER (WHERE NOT leaving), min(v) FILTER (WHERE NOT leaving), count(*) FILTER (WHERE leaving),"
-            " count(*) FILTER (WHERE leaving AND NOT fresh)"
+    taken, example, swapped, moved_on, after_delete = session.one(
+        q("SELECT count(*) FILTER (WHERE leaving IS NULL), min(v) FILTER (WHERE leaving IS NULL),"
+            " count(*) FILTER (WHERE leaving = 'c'), count(*) FILTER (WHERE leaving = 'c' AND NOT fresh),"
+            " count(*) FILTER (WHERE leaving = 'x')"
           " FROM (SELECT {leaving} AS leaving, f.fresh, concat_ws(', ', {v}) AS v FROM ({future}) f JOIN ({present}) p ON {same}"
           " WHERE NOT ({own}) AND {mine}) c",
           leaving=leaving, v=join([ident("f", n) for n in names]), future=future, present=present, same=same,
@@ -304,4 +318,4 @@ def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, st
         q("SELECT coalesce(sum(n), 0)::int8, min(v) FROM (SELECT count(*) AS n, min(concat_ws(', ', {v})) AS v FROM ({f}) f"
           " WHERE {nulls} GROUP BY {v} HAVING count(*) > 1) g", v=join([ident(n) for n in names]), f=future, nulls=nulls)
     )  # fmt: skip
-    return taken, example or also, inside, swapped, moved_on
+    return taken, example or also, inside, swapped, moved_on, after_delete

@@ -153,7 +153,7 @@ def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emi
     """Steps, edges and risks of everything found."""
     out = Emitted()
     _protect(founds, out)
-    freed = check_uniques(session, founds)
+    freed, emptied = check_uniques(session, founds)
     of_table: dict[tuple[TableName, Verb], list[Step]] = {}
     for found in founds:
         for item in emit_rows(session, found):
@@ -166,7 +166,7 @@ def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emi
             Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1)
         )
     _structure(session, catalog, founds, of_table, out)
-    _edges(founds, of_table, freed, out)
+    _edges(founds, of_table, freed, emptied, out)
     _risks(founds, of_table, out)
     check_limits(session, founds)
     return out
@@ -218,7 +218,11 @@ def _protect(founds: Sequence[Found], out: Emitted) -> None:
 
 
 def _edges(
-    founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], freed: set[TableName], out: Emitted
+    founds: Sequence[Found],
+    of_table: Mapping[tuple[TableName, Verb], list[Step]],
+    freed: set[TableName],
+    emptied: set[TableName],
+    out: Emitted,
 ) -> None:
     def must(before: list[Step], after: list[Step]) -> None:
         out.must += [(one.id, other.id) for one in before for other in after]
@@ -231,6 +235,8 @@ def _edges(
                 out.rather += [(one.id, other.id) for one in before for other in after]
         if name in freed:
             must(updates, inserts)
+        if name in emptied:
+            must(deletes, inserts + updates)
         for key in table.references:
             pointing = [step for step in updates if set(key.columns) & set(step.columns)]
             must(of_table.get((key.parent, Verb.INSERT), []), inserts + pointing)
