@@ -10,14 +10,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.step import Step, Verb
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 Edge = tuple[str, str]
-Graph = nx.DiGraph  # of step ids
 
 _TOGETHER = {Verb.INSERT, Verb.DELETE}
 
@@ -50,17 +51,28 @@ def _groups(steps: Iterable[Step]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _graph(nodes: Iterable[str], edges: Iterable[Edge]) -> Graph[str]:
-    graph: Graph[str] = nx.DiGraph()
+def _graph(nodes: Iterable[str], edges: Iterable[Edge]) -> nx.DiGraph[str]:
+    import networkx as nx  # 13 MB and a tenth of a second: only for plans that have an order
+
+    graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from(edges)
     return graph
 
 
+def _components(by_id: dict[str, Step], edges: set[Edge]) -> list[set[str]]:
+    """Steps that wait for each other in a circle; without any edge each stands alone."""
+    if not edges:
+        return [{name} for name in by_id]
+    import networkx as nx
+
+    return list(nx.strongly_connected_components(_graph(by_id, edges)))
+
+
 def _harmless(by_id: dict[str, Step], hard: set[Edge], soft: set[Edge]) -> set[Edge]:
     """The preferences that close no cycle; of those on one, all are dropped."""
     while soft:
-        components = [c for c in nx.strongly_connected_components(_graph(by_id, hard | soft)) if len(c) > 1]
+        components = [c for c in _components(by_id, hard | soft) if len(c) > 1]
         inside = (
             {edge for edge in soft for c in components if edge[0] in c and edge[1] in c} if components else set[Edge]()
         )
@@ -73,7 +85,7 @@ def _harmless(by_id: dict[str, Step], hard: set[Edge], soft: set[Edge]) -> set[E
 def _leaders(by_id: dict[str, Step], edges: set[Edge]) -> dict[str, str]:
     """Each step's node: itself, or the first of the steps that can only run as one statement."""
     leader: dict[str, str] = {}
-    for component in nx.strongly_connected_components(_graph(by_id, edges)):
+    for component in _components(by_id, edges):
         members = sorted(component)
         if len(members) > 1:
             verbs = {by_id[name].verb for name in members}

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import LiteralString
-
-import networkx as nx
+from typing import TYPE_CHECKING, LiteralString
 
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
 from reconciler.systems.postgres.rows import Scope, alias, on_keys
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 STATEMENTS_A_BATCH = 200
 
@@ -150,6 +151,8 @@ def scopes(
     prefix: str,
 ) -> tuple[dict[TableName, Scope], Reach]:
     """A condition for each table of the closure that this side has, and what it stands on; `prefix` keeps names apart."""
+    import networkx as nx
+
     graph: nx.DiGraph[TableName] = nx.DiGraph()
     graph.add_nodes_from(tables)
     graph.add_edges_from(
@@ -174,6 +177,8 @@ _MAY_MAKE: LiteralString = "SELECT has_database_privilege(current_database(), 'T
 
 def _in_order(graph: nx.DiGraph[TableName], component: Mapping[TableName, tuple[TableName, ...]]) -> list[TableName]:
     """The heads of the components, parents before children."""
+    import networkx as nx
+
     condensed: nx.DiGraph[TableName] = nx.DiGraph()
     condensed.add_nodes_from(members[0] for members in component.values())
     condensed.add_edges_from((component[a][0], component[b][0]) for a, b in graph.edges if component[a] != component[b])
