@@ -73,3 +73,16 @@ def test_restoring_a_row_brings_others_into_the_scope(bench: Bench) -> None:
         """,
         same=("root", "middle", "leaf"),
     )
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ReconcilerError, reason="of parents, only those that are inserted are looked for"
+)
+def test_a_parent_that_gets_the_value_its_child_points_at_by_an_update(bench: Bench) -> None:
+    bench.both(
+        "CREATE TABLE p (id int PRIMARY KEY, u int UNIQUE); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p (u))"
+    )
+    bench.backup.sql("INSERT INTO p VALUES (1, 1); INSERT INTO c VALUES (1, 1)")
+    bench.production.sql("INSERT INTO p VALUES (1, 7)")
+    spec = "p: { table: production.p, source: backup }\nc: { table: production.c, source: backup }"
+    bench.law(spec, same=("p", "c"))
