@@ -99,7 +99,7 @@ def execute(
     except psycopg.Error as error:
         if retriable(error):
             raise
-        raise explain(error, "applying", session.name) from None
+        raise explain(error, "applying", session.name, secret=any(step.sensitive for step in steps)) from None
     return outcome
 
 

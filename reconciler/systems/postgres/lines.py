@@ -84,6 +84,11 @@ def _try(session: Session, query: Composable) -> str | None:
 
 
 def _load_csv(session: Session, intent: Intent, source: LinesSource) -> tuple[str, ...]:
+    if not set(source.header) & intent.target.columns.keys():
+        raise ReconcilerError(
+            f"{intent.address}: the first line of {source.place} names no column of {intent.target.name}", where=intent.place,
+            todo="write the names of the columns into the first line",
+        )  # fmt: skip
     names = join([ident(name) for name in source.header])
     session.run("SAVEPOINT rc_lines")
     try:

@@ -260,8 +260,13 @@ def _primary(result: psycopg.pq.abc.PGresult) -> str:
     return (result.error_field(psycopg.pq.DiagnosticField.MESSAGE_PRIMARY) or b"unknown error").decode()
 
 
-def explain(error: psycopg.Error, doing: str, connection: str, *, values: bool = False) -> ReconcilerError:
-    """A server's error for the user. Its detail may quote values of rows: left out unless `values` says that is safe."""
+def explain(
+    error: psycopg.Error, doing: str, connection: str, *, values: bool = False, secret: bool = False
+) -> ReconcilerError:
+    """A server's error for the user. Its detail may quote values of rows: left out unless `values` says that is safe.
+
+    With `secret`, what a trigger or a function says of its own is left out too: it may hold what it sees.
+    """
     diag = error.diag
     message = diag.message_primary or str(error).strip().split("\n", 1)[0]
     details = tuple(part for part in (diag.message_detail,) if part and values)
@@ -282,6 +287,11 @@ def explain(error: psycopg.Error, doing: str, connection: str, *, values: bool =
                 "the connection was lost",
                 "run the same command again; nothing of the open transaction was kept",
             )
+        case psycopg.errors.RaiseException() if secret:
+            why, todo = (
+                "a trigger or a function refused it; rows hold sensitive values, so what it says is not shown",
+                None,
+            )
         case _:
             why, todo = scrub(message), None
     return ReconcilerError(f"{doing} failed on {connection}", why=why, todo=todo, details=details)
@@ -289,7 +299,7 @@ def explain(error: psycopg.Error, doing: str, connection: str, *, values: bool =
 
 def scrub(message: str) -> str:
     """A server's primary message without the value it may quote (`invalid input syntax for type integer: "…"`)."""
-    return re.sub(r': ".*"$', "", message, flags=re.S)
+    return re.sub(r'\bvalue ".*?"', "a value", re.sub(r': ".*"$', "", message, flags=re.S), flags=re.S)
 
 
 @contextlib.contextmanager
