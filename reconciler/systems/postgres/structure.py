@@ -182,13 +182,8 @@ def predicate_as_written(
         session.run("ROLLBACK TO SAVEPOINT rc_predicate")
 
 
-@dataclass(frozen=True)
-class ConstraintKind:
-    """A unique constraint, whose name stands behind that of its table."""
-
-    def now(self, session: Session, name: str) -> str | None:
-        found = _index(session, name)
-        return found[1] if found and found[2] and found[4] else None
+class _Part:
+    """A part of a table, whose name stands behind that of its table; its definition is all that counts."""
 
     def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
         del session, name
@@ -205,13 +200,20 @@ class ConstraintKind:
         del session, name
         return None
 
+
+class ConstraintKind(_Part):
+    """A unique constraint."""
+
+    def now(self, session: Session, name: str) -> str | None:
+        found = _index(session, name)
+        return found[1] if found and found[2] and found[4] else None
+
     def drop(self, session: Session, name: str) -> None:
         session.run(q("ALTER TABLE {} DROP CONSTRAINT {}", relation(_table(name)), ident(split_dotted(name)[2])))
 
 
-@dataclass(frozen=True)
-class UniqueIndexKind(ConstraintKind):
-    """A unique index that no constraint has taken over, or one that has been since: both keep the key."""
+class UniqueIndexKind(_Part):
+    """A unique index, of its own or since taken over by a constraint: both keep the key."""
 
     def now(self, session: Session, name: str) -> str | None:
         found = _index(session, name)
@@ -221,8 +223,7 @@ class UniqueIndexKind(ConstraintKind):
         session.run(q("DROP INDEX {}", ident(_table(name).schema or "public", split_dotted(name)[2])))
 
 
-@dataclass(frozen=True)
-class ColumnKind:
+class ColumnKind(_Part):
     """A column of a table that is extended."""
 
     def now(self, session: Session, name: str) -> str | None:
@@ -233,17 +234,6 @@ class ColumnKind:
             split_dotted(name),
         )
         return rows[0][0] if rows else None
-
-    def unlike(self, session: Session, name: str, now: str, sql: str) -> str | None:
-        del session, name
-        return None if now == sql else f"it is of type {now}"
-
-    def spelled(self, session: Session, sql: str) -> str:
-        del session
-        return sql
-
-    def hold(self, session: Session, name: str) -> None:
-        session.run(q("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", relation(_table(name))))
 
     def in_use(self, session: Session, name: str) -> str | None:
         column = ident(split_dotted(name)[2])
