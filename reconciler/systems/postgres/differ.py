@@ -39,7 +39,7 @@ from reconciler.systems.postgres.rows import (
 from reconciler.systems.postgres.session import Composable, Row, Session, explain, ident, join, lit, q, raw
 
 BYTES_A_FETCH = 4 << 20
-"""Of keys sent to the source at a time; each time may read its whole index once."""
+"""Of keys sent to the source at a time."""
 
 
 @dataclass
@@ -366,8 +366,14 @@ def stage_rows(session: Session, found: Found) -> None:
               values=values, source=source_relation(intent), d=intent.temp("d"), on=on_keys("d", keys, "s", intent.key))
         )  # fmt: skip
     else:
+        assert isinstance(intent.source, TableSource)
+        there = intent.source.session
+        # Looked up one by one where there is an index: a merge would read the whole table once for every batch of keys.
+        joins = "off" if intent.source.table.unique_on(intent.key) else "on"
+        there.run(q("SET LOCAL enable_mergejoin = {0}; SET LOCAL enable_hashjoin = {0}", raw(joins)))
         for arrays in _batches(session, found):
             session.copy_in(q("COPY {} FROM STDIN", into), _fetch(found, names, arrays))
+        there.run("SET LOCAL enable_mergejoin = on; SET LOCAL enable_hashjoin = on")
         if intent.source.scope.where is not None:
             session.run(
                 q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"), s=intent.temp("s"),
