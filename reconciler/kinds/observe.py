@@ -21,7 +21,7 @@ from reconciler.spec import Collection, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
-from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.findings import write_duplicates, write_findings
 from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableSource, full_name
@@ -152,7 +152,14 @@ class Observed:
         return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
-        return write_findings(self.intents(), folder)
+        written = write_findings(self.intents(), folder)
+        ranked = [
+            (self.world.session(connection), found)
+            for connection, founds in self.founds.items()
+            for found in founds
+            if isinstance(found.intent.finds, Duplicates)
+        ]
+        return (*written, *write_duplicates(ranked, folder)) if ranked else written
 
 
 def observed(
@@ -231,6 +238,19 @@ def _defer(result: Observed) -> None:
     }
     for founds in result.founds.values():
         for found in list(founds):
+            if found.intent.finds:
+                table = full_name(found.intent.target.name)
+                writers = {
+                    other.intent.address
+                    for other in founds
+                    if other.intent.target.name == found.intent.target.name
+                    and other.intent.address != found.intent.address
+                    and (other.missing or other.changed or other.extra)
+                }
+                if writers:
+                    reason = f"{table} is changed by {min(writers)}; plan again after apply"
+                    result.deferred.append(Deferred(found.intent.address, reason))
+                continue
             source = found.intent.source
             if not isinstance(source, TableSource):
                 continue

@@ -30,4 +30,5 @@ def write_table(folder: Path, table: str, lines: Iterator[bytes]) -> int:
 
 
 def write_manifest(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).write_text('{"reconciler_extract":1}\n')

@@ -273,6 +273,14 @@ def _index(session: Session, name: str) -> Row | None:
     return next((row for row in session.rows(_UNIQUE_INDEXES, (oid,)) if row[0] == split_dotted(name)[2]), None)
 
 
+def clear_invalid(session: Session, change: Change) -> None:
+    """Drop what an earlier attempt to build the index left; nothing uses it."""
+    if change.key[0] in ("constraint", "unique index"):
+        found = _index(session, change.key[1])
+        if found and not found[2]:
+            UniqueIndexKind().drop(session, change.key[1])
+
+
 def build_apart(session: Session, change: Change) -> bool:
     """Build or drop an index concurrently, outside of a transaction and with no snapshot held; what an earlier attempt left is cleaned."""
     kind, name = STRUCTURE[change.key[0]], change.key[1]
