@@ -22,9 +22,11 @@ def tables_of(intent: Intent) -> list[Composable]:
     keys = [(column, f"k{n}") for n, column in enumerate(intent.key, 1)]
     table = relation(intent.target.name)
     match intent.finds:
-        case Duplicates():
+        case Duplicates(key=key):
             both = join([q("{} AS {}", ident(c), ident(letter + k[1:])) for letter in "kv" for c, k in keys])
             return [
+                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("g"),
+                  join([q("{} AS {}", ident(c), ident(f"g{n}")) for n, c in enumerate(key, 1)]), table),
                 q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS rank, 0 AS rule, ''::text AS ours, ''::text AS theirs"
                   " FROM {} WITH NO DATA", intent.temp("r"), both, table)
             ]  # fmt: skip
@@ -71,21 +73,28 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     order = [q("{} {}", ident(f"r{n}"), raw(rule.order)) for n, rule in enumerate(source.rules, 1)]
     order += [ident(k) for k in found.keys]
     equal = "IS NOT DISTINCT FROM" if source.nulls_equal else "="
-    doubled = join([q("{}.{} {} dup.{}", name, ident(c), raw(equal), ident(c)) for c in source.key], " AND ")
+    pairs = list(zip(source.key, groups, strict=True))
+    doubled = join([q("{}.{} {} dup.{}", name, ident(c), raw(equal), ident(g)) for c, g in pairs], " AND ")
     same = join([q("s.{0} {1} l.{0}", ident(g), raw(equal)) for g in groups], " AND ")
     by = [
         q("WHEN l.{0} IS DISTINCT FROM s.{0} THEN {1}", ident(f"r{n}"), lit(n)) for n in range(1, len(source.rules) + 1)
     ]
     rule = q("CASE {} ELSE 0 END", join(by, " ")) if by else raw("0")
     shown = [q("WHEN {} THEN {{}}.{}", lit(n), ident(f"q{n}")) for n in range(1, len(source.rules) + 1)]
+    # Which keys are doubled, first and on their own: then the table is read a second time against few of them.
+    grouped = join([q("{}.{}", name, ident(c)) for c in source.key])
     session.run(
-        q("WITH dup AS MATERIALIZED (SELECT {key} FROM {t} AS {a}{where} GROUP BY {key} HAVING count(*) > 1),"
-          " base AS (SELECT {columns} FROM {t} AS {a} JOIN dup ON {doubled}{where}),"
+        q("INSERT INTO {dup} SELECT {key} FROM {t} AS {a}{where} GROUP BY {key} HAVING count(*) > 1", dup=intent.temp("g"),
+          key=grouped, t=table, a=name, where=where)
+    )  # fmt: skip
+    session.run(q("ANALYZE {}", intent.temp("g")))
+    session.run(
+        q("WITH base AS (SELECT {columns} FROM {t} AS {a} JOIN {dup} dup ON {doubled}{where}),"
           " ranked AS MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY {groups} ORDER BY {order}) AS rank FROM base),"
           " lost AS (SELECT {lk}, {sk}, l.rank, {rule} AS rule, {values} FROM ranked l JOIN ranked s ON s.rank = 1 AND {same}"
           " WHERE l.rank > 1)"
           " INSERT INTO {r} SELECT {out}, rank, rule, {ours}, {theirs} FROM lost",
-          key=join([q("{}.{}", name, ident(c)) for c in source.key]), t=table, a=name, where=where, columns=join(columns),
+          dup=intent.temp("g"), t=table, a=name, where=where, columns=join(columns),
           doubled=doubled, groups=join([ident(g) for g in groups]), order=join(order), same=same, rule=rule, r=intent.temp("r"),
           lk=join([q("l.{0}", ident(k)) for k in found.keys]),
           sk=join([q("s.{} AS {}", ident(k), ident("v" + k[1:])) for k in found.keys]),

@@ -94,6 +94,8 @@ def refuse_moved_keys(session: Session, founds: Sequence[Found]) -> None:
 
 
 def _concerned(found: Found, key: ForeignKey) -> bool:
+    if found.intent.finds:  # led to rows that stay
+        return False
     written = {c.name for c in found.written}
     return bool(found.missing or found.changed) and set(key.columns) <= written
 
