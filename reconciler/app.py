@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.kinds.observe import Observed, ResourceStatus, observed
 from reconciler.kinds.reread import digest_pads, rereading
@@ -27,7 +28,9 @@ from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
 from reconciler.systems.postgres.executor import Outcome, Settings, execute, execute_apart, retriable
-from reconciler.systems.postgres.extract import extract_rows
+
+if TYPE_CHECKING:
+    from reconciler.systems.pds.apply import Outcome as RecordsOutcome
 
 ATTEMPTS = 3
 
@@ -92,9 +95,7 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
         header = Header(
             spec=spec.canonical(),
             variables=dict(spec.variables),
-            connections={
-                name: {"type": "postgres", "fingerprint": it.fingerprint()} for name, it in world.sessions.items()
-            },
+            connections=world.fingerprints(),
             deferred=tuple(seen.deferred),
             hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
         )
@@ -151,14 +152,20 @@ def apply(
                 )
                 break
             try:
-                outcome = _run(plan, spec, connection, steps, settings, session)
+                if world.is_pds(connection):
+                    outcome = _run_records(world, plan, connection, steps, settings, session)
+                else:
+                    outcome = _run(plan, spec, connection, steps, settings, session)
             except ReconcilerError as error:
                 if done and error.code is Exit.ERROR:
                     error.code = Exit.PARTIAL
                 raise
-            done += [StepOutcome(s.id, outcome.applied.get(s.id, 0), outcome.already.get(s.id, 0)) for s in steps]
+            done += [_outcome(step, outcome) for step in steps]
             notes += outcome.notes
             unsettled += outcome.unsettled
+            if any(step.failed for step in done):  # what follows may need what was refused
+                break
+        done += [StepOutcome(s.id, skipped=s.count) for s in plan.steps[len(done) :] if any(it.failed for it in done)]
     if rehearse:
         return Applied(tuple(done), tuple(notes), None, tuple(unsettled), Exit.ERROR if unsettled else Exit.DONE)
     converged, left = _converged(plan, spec, session, settings) if plan.steps else (True, ())
@@ -189,12 +196,40 @@ def _check_fingerprints(plan: Plan, world: World) -> None:
     """A plan belongs to the databases it was made on."""
     for name in sorted({step.connection for step in plan.steps}):
         planned = plan.header.connections.get(name, {}).get("fingerprint")
-        if world.session(name).fingerprint() != planned:
+        if world.fingerprint(name) != planned:
+            what = "repo" if world.is_pds(name) else "database"
             raise Drift(
-                f"connections.{name} is another database than the one this plan was made on",
-                why="cluster, timeline or database name differ",
-                todo=f"point connections.{name} at the database of the plan, or plan again for this one",
+                f"connections.{name} is another {what} than the one this plan was made on",
+                why="the DIDs differ" if world.is_pds(name) else "cluster, timeline or database name differ",
+                todo=f"point connections.{name} at the {what} of the plan, or plan again for this one",
             )
+
+
+def _outcome(step: Step, outcome: Outcome | RecordsOutcome) -> StepOutcome:
+    failed = 0 if isinstance(outcome, Outcome) else outcome.failed.get(step.id, 0)
+    return StepOutcome(step.id, outcome.applied.get(step.id, 0), outcome.already.get(step.id, 0), failed=failed)
+
+
+def _run_records(
+    world: World, plan: Plan, connection: str, steps: Sequence[Step], settings: Settings, session: Session
+) -> RecordsOutcome:
+    """Records of a run, in calls that each are kept whole or not at all; a rehearsal looks whether they can be written."""
+    from reconciler.kinds.pds_records import how
+    from reconciler.systems.pds.apply import execute as execute_records
+
+    undo = inverse.is_undo(plan)
+    with session.progress.task("applying", sum(s.count for s in steps)) as task:
+        outcome = execute_records(
+            world.pds(connection),
+            plan,
+            steps,
+            lambda address: how(world, address, undo=undo),
+            task.advance,
+            rehearse=settings.rehearse,
+        )
+    if settings.rehearse:
+        outcome.notes.append(f"not rehearsed: records on {connection}, which were only compared")
+    return outcome
 
 
 def _run(
@@ -226,13 +261,23 @@ def _run(
             time.sleep(0.2 * 2**attempt)
 
 
+def _look(
+    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session
+) -> Outcome | RecordsOutcome:
+    """What a run would still do."""
+    with opened(spec, snapshots=False) as world:
+        if world.is_pds(connection):
+            return _run_records(world, plan, connection, steps, settings, session)
+    return _run(plan, spec, connection, steps, settings, session)
+
+
 def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> tuple[bool | None, tuple[str, ...]]:
     """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds."""
     if inverse.is_undo(plan):
         left = [
             f"{step.id}: {count} changes"
             for connection, steps in runs(plan.steps)
-            for outcome in [_run(plan, spec, connection, steps, replace(settings, rehearse=True), session)]
+            for outcome in [_look(plan, spec, connection, steps, replace(settings, rehearse=True), session)]
             for step in steps
             if (count := outcome.applied.get(step.id, 0))
         ]
@@ -274,7 +319,7 @@ def extract(session: Session, out: Path) -> tuple[str, ...]:
     """Save what the sources hold now, in scope, as files that can be a source themselves."""
     spec = load(session)
     with _looking(spec, session) as (_, seen):
-        return extract_rows(seen.intents(), out)
+        return seen.extract(out)
 
 
 def cascade(session: Session, connection_table: str) -> CascadeNode:

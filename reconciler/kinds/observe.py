@@ -5,9 +5,11 @@ In: addresses. Out: `Observed`: what was found, from which steps, statuses and f
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.sql_objects import created_tables, find_objects
@@ -17,10 +19,11 @@ from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import Collection, Resource, SqlObjects, UniqueKey
+from reconciler.spec import Collection, PdsRecords, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
+from reconciler.systems.postgres.extract import extract_rows
 from reconciler.systems.postgres.findings import write_duplicates, write_findings
 from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
@@ -28,10 +31,14 @@ from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableS
 from reconciler.systems.postgres.session import Session
 from reconciler.systems.postgres.structure import lacking
 
+if TYPE_CHECKING:
+    from reconciler.kinds.pds_records import Meant
+    from reconciler.systems.pds.compare import Compared
+
 
 @dataclass(frozen=True)
 class ResourceStatus:
-    """A table, or a file of objects, of a resource, in numbers."""
+    """A table, a file of objects or a collection of records, of a resource, in numbers."""
 
     address: str
     target: str
@@ -54,6 +61,7 @@ class Observed:
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
+    records: list[Compared] = field(default_factory=list["Compared"])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     deferred: list[Deferred] = field(default_factory=list[Deferred])
 
@@ -71,8 +79,23 @@ class Observed:
             everything.steps += steps
             everything.must += edges
             everything.hazards += objects.hazards
+        if self.records:
+            self._add_records(everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
+
+    def _add_records(self, everything: Emitted) -> None:
+        """Records come after the rows of the same plan, unless something else asks for another order."""
+        from reconciler.systems.pds.emit import hazards_of, steps_of
+
+        before = {item.step.id for item in everything.steps}
+        last = sorted(before - {one for one, other in everything.must if other in before})
+        for found in self.records:
+            steps, edges = steps_of(found)
+            everything.steps += steps
+            everything.must += edges
+            everything.rather += [(name, steps[0].step.id) for name in last if steps]
+            everything.hazards += hazards_of(found)
 
     def needs(self, steps: Mapping[str, Planned]) -> list[Edge]:
         """The edges that `needs` in the spec asks for."""
@@ -142,6 +165,19 @@ class Observed:
             )
             for it in self.objects
         ]
+        counted += [
+            ResourceStatus(
+                address=it.wanted.address,
+                target=f"{it.wanted.connection} {it.wanted.collection}",
+                in_sync=it.in_sync,
+                missing=len(it.creates),
+                changed=len(it.updates),
+                extra=len(it.extra),
+                notes=(f"{it.outside} rows of the source are outside of `rkeys`",) if it.outside else (),
+                deletes_extra=it.wanted.delete,
+            )
+            for it in self.records
+        ]
         return sorted(counted, key=lambda it: it.address)
 
     def _lacking(self, connection: str, found: Found) -> int:
@@ -152,7 +188,7 @@ class Observed:
         return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
-        written = write_findings(self.intents(), folder)
+        written = self._write_findings(folder)
         ranked = [
             (self.world.session(connection), found)
             for connection, founds in self.founds.items()
@@ -161,6 +197,25 @@ class Observed:
         ]
         return (*written, *write_duplicates(ranked, folder)) if ranked else written
 
+    def _write_findings(self, folder: Path) -> tuple[Path, ...]:
+        paths = write_findings(self.intents(), folder)
+        for path in paths:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                out = csv.writer(file, lineterminator="\n")
+                for it in self.records:
+                    keys = {"missing": it.creates, "changed": it.updates, "extra": it.deletes}[path.stem]
+                    out.writerows((it.wanted.address, it.wanted.collection, key) for key in sorted(keys))
+        return paths
+
+    def extract(self, folder: Path) -> tuple[str, ...]:
+        """Save what the sources hold."""
+        said = extract_rows(self.intents(), folder)
+        if self.records:
+            from reconciler.kinds.pds_records import extract_records
+
+            said += extract_records(self.world, self.records, folder)
+        return said
+
 
 def observed(
     world: World, addresses: Sequence[str], pads: tuple[bytes, bytes] | None, *, count_extra: bool = False
@@ -168,6 +223,7 @@ def observed(
     """Compile, make the temporary tables, forbid writes, compare."""
     result = Observed(world)
     intents: list[Intent] = []
+    records: dict[str, PdsRecords] = {}
     reaches: list[Reach] = []
     resources = world.spec.resources()
     files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
@@ -178,19 +234,19 @@ def observed(
         resource = resources[address]
         if isinstance(resource, SqlObjects):
             continue
+        if isinstance(resource, PdsRecords):
+            records[address] = resource
+            continue
         first = intents[-1].number + 1 if intents else 0
         try:
             made = _compile(world, address, resource, first)
         except NoTableError as error:
-            by = created.get((error.connection, TableName(error.table.schema or "public", error.table.name)))
-            if by is None:
-                raise
-            reason = f"its table {full_name(error.table)} is created by {by}; plan again after apply"
-            result.deferred.append(Deferred(address, reason))
+            _defer_until_created(result, address, error, created)
             continue
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
+    meant = _meant(result, records, created) if records else []
     by_connection: dict[str, list[Intent]] = {}
     for intent in intents:
         by_connection.setdefault(intent.connection, []).append(intent)
@@ -214,8 +270,47 @@ def observed(
             bystanders[connection],
             count_extra=count_extra,
         )
-    _defer(result)
+    changing = _defer(result)
+    if records:
+        from reconciler.kinds.pds_records import find_records
+
+        result.records = find_records(world, [it for it in meant if not _waits(result, it, changing)])
+    result.deferred = sorted(set(result.deferred), key=lambda it: it.address)
     return result
+
+
+def _meant(
+    result: Observed, records: Mapping[str, PdsRecords], created: Mapping[tuple[str, TableName], str]
+) -> list[Meant]:
+    from reconciler.kinds.pds_records import compile_records
+
+    meant: list[Meant] = []
+    for address, resource in records.items():
+        try:
+            meant.append(compile_records(result.world, address, resource))
+        except NoTableError as error:
+            _defer_until_created(result, address, error, created)
+    return meant
+
+
+def _defer_until_created(
+    result: Observed, address: str, error: NoTableError, created: Mapping[tuple[str, TableName], str]
+) -> None:
+    """A table that this very plan creates can only be planned after."""
+    by = created.get((error.connection, TableName(error.table.schema or "public", error.table.name)))
+    if by is None:
+        raise error
+    reason = f"its table {full_name(error.table)} is created by {by}; plan again after apply"
+    result.deferred.append(Deferred(address, reason))
+
+
+def _waits(result: Observed, meant: Meant, changing: Mapping[tuple[str, TableName], str]) -> bool:
+    """Whether the records' source is changed by this very plan."""
+    writer = changing.get(meant.table) if meant.table else None
+    if meant.table and writer:
+        reason = f"its source {full_name(meant.table[1])} is changed by {writer}; plan again after apply"
+        result.deferred.append(Deferred(meant.wanted.address, reason))
+    return writer is not None
 
 
 def _compile(world: World, address: str, resource: Resource, first: int) -> Compiled:
@@ -228,7 +323,7 @@ def _compile(world: World, address: str, resource: Resource, first: int) -> Comp
             raise AssertionError(f"{address}: no kind compiles it")
 
 
-def _defer(result: Observed) -> None:
+def _defer(result: Observed) -> dict[tuple[str, TableName], str]:
     """A resource whose source this very plan changes can only be planned after."""
     changing = {
         (connection, found.intent.target.name): found.intent.address
@@ -262,4 +357,4 @@ def _defer(result: Observed) -> None:
     gone = {deferred.address for deferred in result.deferred}
     for connection, founds in result.founds.items():
         result.founds[connection] = [found for found in founds if found.intent.address not in gone]
-    result.deferred = sorted(set(result.deferred), key=lambda it: it.address)
+    return changing

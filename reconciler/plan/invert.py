@@ -24,10 +24,10 @@ _OPPOSITE = {
 _UNDO = "undo of "
 
 
-def invert_change(change: Change, of: str) -> Change:
-    """The change that takes this one back."""
+def invert_change(change: Change, of: str, *, whole: bool = False) -> Change:
+    """The change that takes this one back; `whole`: its images are all of the thing, and not some columns of it."""
     before, after = change.after, change.before
-    if change.before is not None and change.after is not None and "sql" not in change.after:
+    if change.before is not None and change.after is not None and not whole and "sql" not in change.after:
         read_only: Image = {name: value for name, value in change.before.items() if name not in change.after}
         before = {**change.after, **read_only}
         after = {name: value for name, value in change.before.items() if name in change.after}
@@ -40,7 +40,8 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
     drafts: list[Step] = []
     original: dict[str, Step] = {}
     must: list[tuple[str, str]] = []
-    renamed = {step.id: _rename(step) for step in plan.steps}
+    opposite = {step.id: _opposite(plan, step) for step in plan.steps}
+    renamed = {step.id: _rename(step, opposite[step.id]) for step in plan.steps}
     for step in plan.steps:
         lost = _irreversible(step)
         if lost:
@@ -49,7 +50,7 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
         draft = replace(
             step,
             id=renamed[step.id],
-            verb=_OPPOSITE[step.verb],
+            verb=opposite[step.id],
             needs=(),
             together=renamed[step.together] if step.together else None,
             archived_by=plan.id if step.archive and step.verb is Verb.DELETE else "",
@@ -70,15 +71,25 @@ def is_undo(plan: Plan) -> bool:
 def _planned(plan: Plan, source: Step, step: Step) -> Planned:
     def lines(sink: Callable[[bytes], object]) -> None:
         for change in plan.changes(source):
-            sink(f"{change_line(invert_change(change, step.id))}\n".encode())
+            whole = source.verb is Verb.PUT
+            sink(f"{change_line(invert_change(change, step.id, whole=whole))}\n".encode())
 
     return Planned(step, lines)
 
 
-def _rename(step: Step) -> str:
+def _opposite(plan: Plan, step: Step) -> Verb:
+    """A record that was created goes, one that was replaced or deleted is put; a step holds only one of these."""
+    if step.verb is Verb.PUT:
+        return Verb.DELETE if any(change.before is None for change in plan.examples(step, 1)) else Verb.PUT
+    if step.verb is Verb.DELETE and plan.header.connections.get(step.connection, {}).get("type") == "atproto":
+        return Verb.PUT
+    return _OPPOSITE.get(step.verb, step.verb)
+
+
+def _rename(step: Step, verb: Verb) -> str:
     head, _, tail = step.id.rpartition("/")
     _, mark, number = tail.partition("#")
-    return f"{head}/{_OPPOSITE.get(step.verb, step.verb).value}{mark}{number}"
+    return f"{head}/{verb.value}{mark}{number}"
 
 
 def _toggle(text: str) -> str:
@@ -95,7 +106,7 @@ def _irreversible(step: Step) -> str | None:
     match step.verb:
         case Verb.SETVAL:
             return "a sequence is never lowered"
-        case Verb.INSERT | Verb.CREATE | Verb.ALTER | Verb.DROP:
+        case Verb.INSERT | Verb.CREATE | Verb.ALTER | Verb.DROP | Verb.PUT:
             return None
         case Verb.UPDATE | Verb.DELETE:
             return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None

@@ -13,6 +13,8 @@ from reconciler.spec.collection import (
     TableOptions,
 )
 from reconciler.spec.connections import (
+    AtprotoConnection,
+    AtprotoSpec,
     ConnectionSpec,
     FilesConnection,
     FilesSpec,
@@ -24,12 +26,17 @@ from reconciler.spec.connections import (
 from reconciler.spec.document import Document, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.models import Resource
+from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.schema import json_schema
 from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
 from reconciler.spec.unique_key import Rule, RuleSql, UniqueKey
 from reconciler.spec.values import Number, Value, json_text
 
 __all__ = [
+    "AtprotoConnection",
+    "AtprotoSpec",
+    "Blobs",
+    "CarFile",
     "Cascade",
     "Collection",
     "ColumnsExcept",
@@ -42,6 +49,7 @@ __all__ = [
     "Number",
     "ObjectsFile",
     "OneTable",
+    "PdsRecords",
     "PostgresConnection",
     "PostgresSpec",
     "ResolvedConnection",

@@ -14,10 +14,12 @@ from pydantic import Field
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.spec.environment import Environment
 from reconciler.spec.models import Strict
+from reconciler.spec.problems import Problems
 from reconciler.spec.references import EnvironmentReference, VariableReference, parts
+from reconciler.spec.values import Path as Path_
 
-TYPES = ("postgres", "files")
-TYPES_TO_COME = ("supabase", "directory", "atproto")
+TYPES = ("postgres", "files", "atproto")
+TYPES_TO_COME = ("supabase", "directory")
 
 
 class PostgresSpec(Strict):
@@ -47,7 +49,34 @@ class FilesSpec(Strict):
     description: str | None = Field(None, description="What it is, for readers.")
 
 
-ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec
+class AtprotoSpec(Strict):
+    """A repo on a PDS of the AT Protocol."""
+
+    atproto: Annotated[str, Field(min_length=1)] = Field(
+        description="A handle or DID, whose PDS is looked up; or the address of a PDS, with `identifier`.",
+        examples=["alice.example.com", "did:plc:abc", "https://pds.example.com"],
+    )
+    identifier: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The handle or DID, where `atproto` is the address of a PDS."
+    )
+    password: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description='An app password, from the environment: "${env:PDS_APP_PASSWORD}". Planning needs none.',
+        examples=["${env:PDS_APP_PASSWORD}"],
+    )
+    plc: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The address of another directory of DIDs than the public one."
+    )
+    via: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The address of an app's XRPC proxy, which writes go through under `token`."
+    )
+    token: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The proxy's token, from the environment.", examples=["${env:PDS_PROXY_TOKEN}"]
+    )
+    description: str | None = Field(None, description="What it is, for readers.")
+
+
+ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec | AtprotoSpec
 
 
 class Secret:
@@ -98,7 +127,20 @@ class FilesConnection:
     tables: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-ResolvedConnection: TypeAlias = PostgresConnection | FilesConnection
+@dataclass(frozen=True)
+class AtprotoConnection:
+    """`identifier` is a handle or DID; `pds` is None where it is looked up."""
+
+    name: str
+    identifier: str
+    pds: str | None = None
+    password: Secret | None = None
+    plc: str | None = None
+    via: str | None = None
+    token: Secret | None = None
+
+
+ResolvedConnection: TypeAlias = PostgresConnection | FilesConnection | AtprotoConnection
 
 _PASSWORD_BEFORE = re.compile(r"://[^\s/@]*:$")
 _UNSAFE_IN_URI = re.compile(r"[@/?#\s:]|%(?![0-9A-Fa-f]{2})")
@@ -123,6 +165,58 @@ def resolve(
             path = _expanded(name, spec.files, environment, where)
             tables = {table: _expanded(name, text, environment, where) for table, text in spec.tables.items()}
             return FilesConnection(name, (base / path).absolute(), MappingProxyType(tables))
+        case AtprotoSpec():
+            return _atproto(name, spec, environment, where)
+
+
+def _atproto(name: str, spec: AtprotoSpec, environment: Environment, where: Location | str | None) -> AtprotoConnection:
+    """Secrets that nothing is set for are left out: planning needs none, and whoever does says so."""
+
+    def read(text: str | None) -> str | None:
+        return None if text is None else _expanded(name, text, environment, where)
+
+    def secret(text: str | None) -> Secret | None:
+        if text is None:
+            return None
+        names = [part for part in parts(text) if isinstance(part, EnvironmentReference)]
+        if any(not (environment.get(part.name) or part.default) for part in names):
+            return None
+        return Secret(_expanded(name, text, environment, where))
+
+    account = _expanded(name, spec.atproto, environment, where)
+    is_url = account.startswith(("http://", "https://"))
+    identifier = read(spec.identifier)
+    if is_url and identifier is None:
+        raise ReconcilerError(
+            f"connection {name} lacks `identifier`", where=where, why="`atproto` is the address of a PDS",
+            todo="write identifier: and the handle or DID",
+        )  # fmt: skip
+    return AtprotoConnection(
+        name,
+        identifier if is_url and identifier else account,
+        account if is_url else None,
+        secret(spec.password),
+        read(spec.plc),
+        read(spec.via),
+        secret(spec.token),
+    )
+
+
+def report_atproto(spec: AtprotoSpec, at: Path_, problems: Problems) -> None:
+    """Note what a connection to a PDS says against itself."""
+    text = spec.atproto
+    if text.startswith(("http://", "https://")):
+        if spec.identifier is None:
+            todo = "write identifier: and the handle or DID"
+            problems.add("`identifier` is missing", (*at, "identifier"), why="`atproto` is an address", todo=todo)
+    elif spec.identifier is not None and "${" not in text:
+        todo = "leave one of them out; with the address of a PDS, write atproto: https://…"
+        problems.add("`atproto` names the account already", (*at, "identifier"), key=True, todo=todo)
+    if spec.via is not None and spec.token is None:
+        problems.add("`via` needs `token`", (*at, "via"), key=True, todo='write token: "${env:NAME}"')
+    if spec.token is not None and spec.via is None:
+        todo = "write via: and the address of the app's proxy, or a password instead of the token"
+        problems.add("`token` goes with `via`", (*at, "token"), key=True, todo=todo)
 
 
 DSN_TODO = "write postgresql://user@host/database, host=… dbname=…, or embedded; a password comes from ${env:NAME}"

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.spec.collection import Collection, connection_and_table
-from reconciler.spec.connections import ConnectionSpec, FilesSpec, PostgresSpec
+from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
+from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted
 from reconciler.spec.references import NAME
 from reconciler.spec.values import Path
@@ -31,11 +32,10 @@ def report_connections(
         if connection is not None and connection not in connections:
             todo = did_you_mean(connection, tuple(connections), f"declare it under `connections` in {declared_in}")
             problems.add(f"the connection `{connection}` is not declared", (*at, word), todo=todo)
+    _report_no_table(source, (*at, "source"), connections, problems)
     if target is None:
         return
-    if isinstance(connections.get(target), FilesSpec):
-        why = "files can be a source, never a target"
-        problems.add(f"`{target}` is a folder or file", (*at, target_word), why=why, todo="name a postgres connection")
+    _report_no_database(target, (*at, target_word), connections, problems)
     if source is None or problems.concerns((*at, "source")) or problems.concerns((*at, target_word)):
         return
     if not _same_table(collection):
@@ -66,9 +66,52 @@ def report_target(
     if target not in connections:
         todo = did_you_mean(target, tuple(connections), f"declare it under `connections` in {declared_in}")
         problems.add(f"the connection `{target}` is not declared", at, todo=todo)
-    elif isinstance(connections[target], FilesSpec):
-        why = "files can be a source, never a target"
-        problems.add(f"`{target}` is a folder or file", at, why=why, todo="name a postgres connection")
+    _report_no_database(target, at, connections, problems)
+
+
+def report_records(
+    at: Path,
+    records: PdsRecords,
+    connections: Mapping[str, ConnectionSpec | None],
+    declared_in: str,
+    problems: Problems,
+) -> None:
+    """Note a repo or a source whose connection is not declared or of another type."""
+    repo = records.repo.partition(".")[0]
+    source = _connection(records.source)
+    for word, connection in (("repo", repo), ("source", source)):
+        if connection is not None and connection not in connections:
+            todo = did_you_mean(connection, tuple(connections), f"declare it under `connections` in {declared_in}")
+            problems.add(f"the connection `{connection}` is not declared", (*at, word), todo=todo)
+    if connections.get(repo) is not None and not isinstance(connections[repo], AtprotoSpec):
+        problems.add(f"`{repo}` is no PDS", (*at, "repo"), todo="name an atproto connection")
+    _report_no_table(source, (*at, "source"), connections, problems)
+    if isinstance(connections.get(source or ""), FilesSpec) and records.where is not None:
+        why = "it is SQL, and no database reads these files"
+        problems.add(
+            "`where` needs a table", (*at, "where"), key=True, why=why, todo='choose records with rkeys: "3k*"'
+        )
+
+
+def _report_no_database(
+    name: str, at: Path, connections: Mapping[str, ConnectionSpec | None], problems: Problems
+) -> None:
+    match connections.get(name):
+        case FilesSpec():
+            why = "files can be a source, never a target"
+            problems.add(f"`{name}` is a folder or file", at, why=why, todo="name a postgres connection")
+        case AtprotoSpec():
+            problems.add(f"`{name}` is a PDS, and holds no tables", at, todo="name a postgres connection")
+        case _:
+            pass
+
+
+def _report_no_table(
+    name: str | None, at: Path, connections: Mapping[str, ConnectionSpec | None], problems: Problems
+) -> None:
+    if isinstance(connections.get(name or ""), AtprotoSpec):
+        todo = "name a postgres or files connection"
+        problems.add(f"`{name}` is a PDS, and no source of rows", at, todo=todo)
 
 
 def _connection(text: object) -> str | None:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from reconciler.spec.collection import Collection
-from reconciler.spec.connections import FilesSpec, PostgresSpec
+from reconciler.spec.connections import ConnectionSpec
 from reconciler.spec.models import Strict
+from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.references import NAME
 from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
@@ -47,8 +48,8 @@ class Document(Strict):
         default_factory=dict[str, Variable],
         description="Values given with --var name=… or RECONCILER_VAR_NAME; they stand in the plan, so never secrets.",
     )
-    connections: dict[Name, PostgresSpec | FilesSpec] = Field(
-        default_factory=dict[str, PostgresSpec | FilesSpec],
+    connections: dict[Name, ConnectionSpec] = Field(
+        default_factory=dict[str, ConnectionSpec],
         description="Named access to systems. Here alone ${env:NAME} and ${env:NAME:-default} read the environment.",
     )
     collections: dict[Name, Collection] = Field(
@@ -57,6 +58,10 @@ class Document(Strict):
     unique_keys: dict[Name, UniqueKey] = Field(
         default_factory=dict[str, UniqueKey], description="At most one row per key, from now on."
     )
+    pds_records: dict[Name, PdsRecords] = Field(
+        default_factory=dict[str, PdsRecords],
+        description="Records of one collection of one repo, as a source has them.",
+    )
     sql_objects: dict[Name, SqlObjects] = Field(
         default_factory=dict[str, SqlObjects],
         description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
@@ -64,7 +69,7 @@ class Document(Strict):
     )
 
 
-RESOURCE_SECTIONS = ("collections", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = ("collections", "pds_records", "sql_objects", "unique_keys")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
@@ -83,7 +88,6 @@ SECTIONS_TO_COME: dict[str, frozenset[str]] = {
             "signed_url",
         }
     ),
-    "pds_records": frozenset({"repo", "collection", "rkey", "rkeys", "record", "fields", "blobs"}),
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),

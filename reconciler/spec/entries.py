@@ -14,14 +14,17 @@ from reconciler.spec.connections import (
     DSN_TODO,
     TYPES,
     TYPES_TO_COME,
+    AtprotoSpec,
     ConnectionSpec,
     FilesSpec,
     PostgresSpec,
     looks_like_dsn,
+    report_atproto,
 )
 from reconciler.spec.document import Variable
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
+from reconciler.spec.pds_records import PdsRecords, report_pds_records
 from reconciler.spec.problems import Problems, dotted, one_of, suggest
 from reconciler.spec.sql_objects import SqlObjects, wrong_path
 from reconciler.spec.unique_key import UniqueKey
@@ -58,6 +61,11 @@ def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec
             connection = _model(PostgresSpec, path, value, problems)
             if connection and "${" not in connection.postgres and not looks_like_dsn(connection.postgres):
                 problems.add(f"connections.{name} is no PostgreSQL address", (*path, "postgres"), todo=DSN_TODO)
+            return connection
+        case ["atproto"]:
+            connection = _model(AtprotoSpec, path, value, problems)
+            if connection:
+                report_atproto(connection, path, problems)
             return connection
         case []:
             _typeless(path, value, problems)
@@ -113,6 +121,18 @@ def unique_key_of(
     return unique_key
 
 
+def records_of(
+    root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
+) -> PdsRecords | None:
+    """Records of a repo, with their SQL and what they say against themselves examined."""
+    path: Path = ("pds_records", name)
+    strings.report_sql(root, (*path, "where"), variables, problems)
+    records = _model(PdsRecords, path, value, problems)
+    if records is not None:
+        report_pds_records(records, path, problems)
+    return records
+
+
 def objects_of(name: str, value: Value, problems: Problems) -> SqlObjects | None:
     """Objects of a database; their file is read elsewhere, for a plan does without it."""
     path: Path = ("sql_objects", name)
@@ -131,6 +151,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "connections": '{ postgres: "${env:NAME}" }',
             "collections": "{ table: …, source: … }",
             "unique_keys": "{ table: …, key: […] }",
+            "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"

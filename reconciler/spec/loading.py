@@ -10,9 +10,9 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
-from reconciler.spec.connections import FilesSpec, ResolvedConnection, resolve
+from reconciler.spec.connections import AtprotoSpec, FilesSpec, ResolvedConnection, resolve
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, objects_of, unique_key_of, variable_of
+from reconciler.spec.entries import collection_of, connection_of, objects_of, records_of, unique_key_of, variable_of
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
 from reconciler.spec.models import Resource
@@ -50,6 +50,7 @@ class Spec:
         """Every resource by its address, in order."""
         sections: tuple[Mapping[str, Resource], ...] = (
             self.document.collections,
+            self.document.pds_records,
             self.document.sql_objects,
             self.document.unique_keys,
         )
@@ -68,7 +69,7 @@ class Spec:
             todo = did_you_mean(name, tuple(declared), f"the connections are {', '.join(declared) or 'none'}")
             raise ReconcilerError(f"the connection `{name}` is not declared", todo=todo)
         spec = declared[name]
-        word = "files" if isinstance(spec, FilesSpec) else "postgres"
+        word = "files" if isinstance(spec, FilesSpec) else "atproto" if isinstance(spec, AtprotoSpec) else "postgres"
         where = self.locate("connections", name, word) or f"the plan's spec: connections.{name}"
         return resolve(name, spec, self._environment, self.base, where)
 
@@ -165,6 +166,10 @@ def _spec(
     }
     sound = {name: collection for name, collection in collections.items() if collection is not None}
     sound_keys = {name: unique_key for name, unique_key in unique_keys.items() if unique_key is not None}
+    records = {
+        name: records_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "pds_records")
+    }
+    sound_records = {name: it for name, it in records.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
     if whole:
@@ -175,8 +180,12 @@ def _spec(
             dangling.report_target(("sql_objects", name, "on"), it.on, connections, declared_in, problems)
         for name, unique_key in sound_keys.items():
             dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
-        if (len(sound), len(sound_objects), len(sound_keys)) == (len(collections), len(objects), len(unique_keys)):
+        for name, it in sound_records.items():
+            dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
+        read = [(sound, collections), (sound_records, records), (sound_objects, objects), (sound_keys, unique_keys)]
+        if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
             dangling.report_needs(needs, tuple(needs), problems)
@@ -186,6 +195,7 @@ def _spec(
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
         collections=sound,
+        pds_records=sound_records,
         sql_objects=sound_objects,
         unique_keys=sound_keys,
     )

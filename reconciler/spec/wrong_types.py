@@ -9,15 +9,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
-from reconciler.spec.connections import FilesSpec, PostgresSpec
+from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
 from reconciler.spec.models import Resource
+from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
 from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
-_TAGS = frozenset({"text", "a list", "a mapping", "nothing (null)"})
+_TAGS = frozenset({"text", "a list", "a mapping", "a CAR file", "nothing (null)"})
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -72,7 +73,7 @@ def _known(parent: Path) -> tuple[str, ...]:
         case ("variables", _):
             return _keys(Variable)
         case ("connections", _):
-            return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec))))
+            return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec), *_keys(AtprotoSpec))))
         case ("collections", _):
             return _keys(Collection)
         case ("sql_objects", _):
@@ -81,6 +82,12 @@ def _known(parent: Path) -> tuple[str, ...]:
             return _keys(TableOptions)
         case ("unique_keys", _):
             return _keys(UniqueKey)
+        case ("pds_records", _):
+            return _keys(PdsRecords)
+        case ("pds_records", _, "source"):
+            return (*_keys(InlineRows), *_keys(CarFile))
+        case ("pds_records", _, "blobs"):
+            return _keys(Blobs)
         case (*_, "source"):
             return _keys(InlineRows)
         case (*_, "columns"):

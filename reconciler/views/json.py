@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from reconciler.plan.file import Plan
-from reconciler.plan.step import Change, Step, Verb
+from reconciler.plan.step import Change, Image, Step, Verb
 from reconciler.views.escape import escape_all_unseen
 
 FORMAT_VERSION = "1.2"
@@ -67,7 +67,9 @@ def _step(step: Step) -> dict[str, object]:
 def _resource_change(step: Step, change: Change) -> dict[str, object]:
     section, _, name = step.address.partition(".")
     sensitive = dict.fromkeys(step.sensitive, True)
-    after = {**(change.before or {}), **change.after} if change.after is not None else None
+    whole = step.verb is Verb.PUT  # a record stands there with all its members, a row with those that change
+    before: Image = {} if whole or change.before is None else change.before
+    after = {**before, **change.after} if change.after is not None else None
     return {
         "address": f"{step.address}[{step.target}]{_COMPACT.encode(change.key)}",
         "mode": "managed",

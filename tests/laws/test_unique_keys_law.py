@@ -4,6 +4,7 @@ survivors are the original rows, two plans are the same bytes, undo restores eve
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,7 @@ rows = st.lists(
     st.tuples(st.sampled_from([1, 2, None]), words, st.one_of(st.none(), st.sampled_from(STATES)), small, words),
     min_size=1, max_size=14,
 )  # fmt: skip
-RULES = {
+RULES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "{ state: [best, good] }": lambda row: 4 if row[3] is None else {"best": 0, "good": 1}.get(row[3], 3),
     "{ n: highest }": lambda row: (row[4] is None, -(row[4] or 0)),
     "{ n: oldest }": lambda row: (row[4] is None, row[4] or 0),
@@ -32,7 +33,7 @@ rules = st.lists(st.sampled_from(sorted(RULES)), unique_by=lambda text: text.spl
 children = st.lists(st.tuples(st.integers(0, 13), st.sampled_from("xy")), max_size=12)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=rows, rules=rules, children=children, equal=st.booleans(), action=st.sampled_from(["SET NULL", "CASCADE", "NO ACTION", "RESTRICT"]),
     online=st.booleans(),

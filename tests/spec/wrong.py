@@ -107,7 +107,7 @@ CONNECTIONS: list[tuple[str, str, str]] = [
     ),
     ("version: 1\nconnections: { a: { supabase: 'https://x' } }\n", "type supabase are not supported yet", "2:21"),
     ("version: 1\nconnections: { a: { directory: ./media } }\n", "type directory are not supported yet", "2:21"),
-    ("version: 1\nconnections: { a: { atproto: x.example } }\n", "type atproto are not supported yet", "2:21"),
+    ("version: 1\nconnections: { a: { atproto: x.example, via: y } }\n", "`via` needs `token`", "2:41"),
     ("version: 1\nconnections: { a: { files: ~/x } }\n", "`~` is not expanded", "2:28"),
     ("version: 1\nconnections: { a: { files: x, tables: [a] } }\n", "is a mapping, and a list stands there", "2:39"),
     ('version: 1\nconnections: { a: { postgres: "${env:}" } }\n', "no reference", "2:32"),

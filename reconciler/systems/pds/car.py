@@ -31,6 +31,7 @@ class Car:
     def __init__(self, file: IO[bytes], place: str, earlier: Tree | None = None) -> None:
         self._file = file
         self._place = place
+        self._blobs: dict[str, tuple[bytes, int, int]] | None = None
         self.tree = self._index(earlier)
         self.did, self.commit = self.tree.did, self.tree.commit
 
@@ -56,6 +57,14 @@ class Car:
             except (ValueError, RecursionError) as error:
                 self._broken(f"the record {collection}/{rkey} cannot be written as JSON: {error}")
             yield rkey, libipld.encode_cid(cid), text
+
+    def blob(self, cid: str) -> bytes | None:
+        """The bytes of a blob, where the file holds them beside the records."""
+        if self._blobs is None:
+            raw = ((libipld.encode_cid(it), it, at, size) for it, at, size in self._blocks() if it[:4] == _PLAIN[1])
+            self._blobs = {text: (it, at, size) for text, it, at, size in raw}
+        place = self._blobs.get(cid)
+        return self._block(*place) if place else None
 
     def _index(self, earlier: Tree | None) -> Tree:
         """Read once through, keeping the nodes."""

@@ -69,6 +69,14 @@ def read(collection: str, rkey: str, text: str) -> Record:
     return Record(collection, rkey, text, cid_of_block(block))
 
 
+def cid_of(text: str) -> str | None:
+    """The CID of a record that is there, whatever its $type; None where its JSON does not say all of it."""
+    try:
+        return cid_of_block(_block(text, None))
+    except (_WrongError, RecursionError, UnicodeEncodeError):
+        return None
+
+
 def cid_of_block(block: bytes) -> str:
     return libipld.encode_cid(_CID_HEAD + hashlib.sha256(block).digest())
 
@@ -96,7 +104,7 @@ def dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _block(text: str, collection: str) -> bytes:
+def _block(text: str, collection: str | None) -> bytes:
     size = len(text) if text.isascii() else len(text.encode())
     if size > MAX_BYTES:
         raise _WrongError(f"it has {size:,} bytes of JSON, and a call takes {MAX_BYTES:,}")
@@ -114,7 +122,7 @@ def _block(text: str, collection: str) -> bytes:
     if not isinstance(value, dict):
         raise _WrongError("it is no JSON object")
     type_ = cast(dict[str, object], value).get("$type")
-    if type_ != collection:
+    if collection is not None and type_ != collection:
         said = syntax.shown(type_) if isinstance(type_, str) else "missing" if type_ is None else "no text"
         raise _WrongError(f"its $type is {said}, and must be the collection, {collection}")
     try:

@@ -1,0 +1,103 @@
+"""What differs becomes steps: blobs are uploaded, records created, others replaced, and at last those deleted that go.
+
+In: `Compared`. Out: steps with their lines, edges, risks. Creating and replacing are two steps of the verb put, so that each of them has
+one way back: what was created is deleted, what was replaced is put back. Records stand in the lines with their keys sorted, which
+leaves their CIDs as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import cast
+
+from reconciler.plan.file import Planned, change_line
+from reconciler.plan.step import Change, Hazard, Image, Step, Verb
+from reconciler.systems.pds import quota, records
+from reconciler.systems.pds.compare import Compared, Texts
+
+_POINTS = quota.HOUR.points
+
+
+def steps_of(found: Compared) -> tuple[list[Planned], list[tuple[str, str]]]:
+    """The steps in their order, and the edges that keep them in it."""
+    wanted = found.wanted
+    updates = found.updates if found.writes_updates else {}
+    name = f"{wanted.address}[{wanted.collection}]"
+    told = found.told_columns()
+    made = [
+        _uploads(found, f"{name}/upload"),
+        _records(found, f"{name}/put", Verb.PUT, found.creates, "missing"),
+        _records(found, f"{name}/put#2", Verb.PUT, updates, "changed", (f"columns: {told}",)),
+        _records(found, f"{name}/delete", Verb.DELETE, found.deletes, "not in source"),
+    ]
+    steps = [item for item in made if item.step.count]
+    return steps, [(one.step.id, other.step.id) for one, other in pairwise(steps)]
+
+
+def hazards_of(found: Compared) -> list[Hazard]:
+    """What a reviewer has to know."""
+    wanted, address = found.wanted, found.wanted.address
+    hazards = [Hazard("left-out", address, note) for note in wanted.notes]
+    changed, extra = (len(found.updates) if wanted.update else 0), (len(found.extra) if wanted.delete else 0)
+    if wanted.protect and (changed or extra):
+        text = f"{changed} changed and {extra} extra records of {wanted.collection} are protected and left"
+        hazards.append(Hazard("blocked", address, text, changed + extra))
+    if deletes := len(found.deletes):
+        hazards.append(Hazard("delete", address, f"{deletes} records of {wanted.collection} are deleted", deletes))
+    if count := len(found.lacking):
+        where = f" and {wanted.store_name} lacks" if wanted.store else ""
+        text = f"{count} blobs that the records name the PDS lacks{where}: it will refuse these records"
+        hazards.append(Hazard("missing-blob", address, text, count))
+    if count := len(found.dropped):
+        text = (
+            f"{count} blobs lose the last record that names them, and the PDS drops them: keep their files for an undo"
+        )
+        hazards.append(Hazard("dropped-blob", address, text, count))
+    updates = len(found.updates) if found.writes_updates else 0
+    points = len(found.creates) * quota.CREATE + updates * quota.UPDATE + deletes * quota.DELETE
+    if points > _POINTS:
+        took = _duration(quota.seconds_for(len(found.creates), updates, deletes))
+        text = f"{points} points of a PDS's limit of {_POINTS} an hour are needed: where it counts, this takes at least {took}"
+        hazards.append(Hazard("rate-limit", address, text, points))
+    return hazards
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    days, minutes = divmod(minutes, 1440)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n]
+    return " ".join(parts) or "a minute"
+
+
+def _step(found: Compared, id_: str, verb: Verb, count: int, key: str, notes: tuple[str, ...] = ()) -> Step:
+    wanted = found.wanted
+    return Step(id_, wanted.connection, wanted.collection, verb, (key,), count=count, notes=notes)
+
+
+def _uploads(found: Compared, id_: str) -> Planned:
+    def lines(sink: Callable[[bytes], object]) -> None:
+        for it in found.uploads:
+            after: Image = {"mimeType": it.mime, "size": it.size}
+            sink(f"{change_line(Change(id_, (it.cid,), None, after, 'missing blob'))}\n".encode())
+
+    return Planned(_step(found, id_, Verb.UPLOAD, len(found.uploads), "cid"), lines)
+
+
+def _records(
+    found: Compared, id_: str, verb: Verb, after: Texts | list[str], reason: str, notes: tuple[str, ...] = ()
+) -> Planned:
+    rkeys: Iterable[str] = sorted(after)
+
+    def image(rkey: str, texts: Texts | list[str]) -> Image | None:
+        if isinstance(texts, list) or rkey not in texts:
+            return None
+        return cast(Image, records.parse(found.spool.get(texts[rkey])))
+
+    def lines(sink: Callable[[bytes], object]) -> None:
+        for rkey in rkeys:
+            change = Change(id_, (rkey,), image(rkey, found.before), image(rkey, after), reason)
+            sink(f"{change_line(change)}\n".encode())
+
+    return Planned(_step(found, id_, verb, len(after), "rkey", notes), lines)

@@ -1,0 +1,209 @@
+"""`pds_records` from the command line: a backup's records against a real repo, there and back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pds.bench import COLLECTION, NOTES, Records, header, steps, totals
+from tests.pds.real import Account, Pds
+from tests.pds.world import fill, note
+from tests.postgres import Database
+
+NAME = f"pds_records.notes[{COLLECTION}]"
+
+
+@pytest.fixture
+def records(place: Path, pds: Pds, account: Account, backup: Database, production: Database) -> Records:
+    return Records(place, pds, account, backup, production)
+
+
+def texts(**told: str) -> dict[str, str]:
+    return {rkey: note(text) for rkey, text in told.items()}
+
+
+def test_there_and_back(records: Records) -> None:
+    fill(records.pds, records.account, texts(same="same", changed="old", extra="extra"))
+    big = (
+        '{"$type":"org.example.note","n":9007199254740991,"z":{"b":[1,{}],"a":null},"a":"\\u00e4\\\\n\\n","t":"x\\ty"}'
+    )
+    records.rows({**texts(same="same", changed="new", missing="missing"), "exact": big})
+    before = records.repo()
+    plan = records.plan()
+    assert plan.read_bytes() == records.plan().read_bytes()
+    assert steps(plan) == {f"{NAME}/put": 2, f"{NAME}/put#2": 1}
+    assert header(plan)["connections"]["pds"] == {"type": "atproto", "fingerprint": records.account.did}
+    assert records.repo() == before
+    assert totals(records.apply(plan)) == (3, 0)
+    after = records.repo()
+    assert after == {
+        **before,
+        "changed": json.loads(note("new")),
+        "missing": json.loads(note("missing")),
+        "exact": json.loads(big),
+    }
+    assert steps(records.plan()) == {}
+    assert totals(records.apply(plan)) == (0, 3)
+    back = records.undo(plan)
+    assert steps(back) == {f"{NAME}/delete": 2, f"{NAME}/put#2": 1}
+    assert totals(records.apply(back)) == (3, 0)
+    assert records.repo() == before
+    assert totals(records.apply(back)) == (0, 3)
+    again = records.undo(back)
+    assert totals(records.apply(again)) == (3, 0)
+    assert records.repo() == after
+
+
+def test_deletes_within_keys_and_limit(records: Records) -> None:
+    fill(records.pds, records.account, texts(a1="a", a2="a", b1="b"))
+    records.rows(texts(a1="a"))
+    records.write(NOTES + "  on_extra: delete\n")
+    refused = records.run("plan", "spec.yaml")
+    assert (refused.code, "needs `rkeys`" in refused.err) == (1, True)
+    records.write(NOTES + '  on_extra: delete\n  rkeys: "a*"\n')
+    over = records.run("plan", "spec.yaml")
+    assert over.code == 4
+    assert "would delete 1 records; max_delete allows 0" in over.err
+    records.write(NOTES + '  on_extra: delete\n  rkeys: "a*"\n  max_delete: 1\n')
+    before = records.repo()
+    plan = records.plan()
+    assert steps(plan) == {f"{NAME}/delete": 1}
+    assert [it["kind"] for it in header(plan)["hazards"]] == ["delete"]
+    assert totals(records.apply(plan)) == (1, 0)
+    assert sorted(records.repo()) == ["a1", "b1"]
+    assert totals(records.apply(plan)) == (0, 1)
+    back = records.undo(plan)
+    assert steps(back) == {f"{NAME}/put": 1}
+    assert totals(records.apply(back)) == (1, 0)
+    assert records.repo() == before
+
+
+def test_an_empty_source_deletes_nothing(records: Records) -> None:
+    fill(records.pds, records.account, texts(a="a"))
+    records.write(NOTES + '  on_extra: delete\n  rkeys: "*"\n  max_delete: 100%\n')
+    refused = records.run("plan", "spec.yaml")
+    assert refused.code == 1
+    assert "has no records, and 1 of the repo would be deleted" in refused.err
+
+
+@pytest.mark.parametrize("option", ["on_changed: keep", "protect: true"])
+def test_what_is_kept_is_kept(records: Records, option: str) -> None:
+    fill(records.pds, records.account, texts(changed="old"))
+    records.rows(texts(changed="new"))
+    records.write(NOTES + f"  {option}\n")
+    plan = records.plan()
+    assert steps(plan) == {}
+    assert [it["kind"] for it in header(plan)["hazards"]] == (["blocked"] if "protect" in option else [])
+
+
+def test_drift_is_named_and_nothing_is_written(records: Records) -> None:
+    fill(records.pds, records.account, texts(changed="old"))
+    records.rows(texts(changed="new", missing="missing"))
+    plan = records.plan()
+    put = {"repo": records.account.did, "collection": COLLECTION, "rkey": "changed", "validate": False}
+    other = {**json.loads(note("somebody else"))}
+    records.pds.post("com.atproto.repo.putRecord", {**put, "record": other}, records.account.access)
+    done = records.run("apply", plan.name)
+    assert done.code == 3
+    assert f"{COLLECTION}/changed: planned on " in done.err
+    assert "missing" not in records.repo()
+
+
+def test_a_killed_run_is_finished_by_the_same_plan(records: Records) -> None:
+    records.rows({f"k{n:04}": note(f"{n}") for n in range(2_000)})
+    plan = records.plan()
+    run = records.start("apply", plan.name)
+    deadline = time.monotonic() + 60
+    while run.poll() is None and time.monotonic() < deadline:
+        if len(_first_page(records)) > 0:
+            run.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    run.wait(60)
+    there = len(records.repo())
+    applied, already = totals(records.apply(plan))
+    assert (already, applied + already) == (there, 2_000)
+    assert len(records.repo()) == 2_000
+    assert 0 < there < 2_000
+    assert steps(records.plan()) == {}
+
+
+def _first_page(records: Records) -> list[Any]:
+    answer = records.pds.get("com.atproto.repo.listRecords", repo=records.account.did, collection=COLLECTION, limit=1)
+    return answer["records"]
+
+
+def test_bad_records_are_named_with_their_rows(records: Records) -> None:
+    records.rows(
+        {"good": note("x"), "half": '{"$type":"org.example.note","n":0.5}', "other": note("x", "org.example.other")}
+    )
+    foreign = f"at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/{COLLECTION}/x"
+    records.backup.sql("INSERT INTO notes VALUES (%s, %s)", foreign, note("x"))
+    records.backup.sql("INSERT INTO notes VALUES (%s, NULL)", f"at://{records.account.did}/{COLLECTION}/none")
+    records.write(NOTES.replace("  where: starts_with(uri, 'at://' || :did || '/')\n", ""))
+    done = records.run("plan", "spec.yaml")
+    assert done.code == 1
+    assert "pds_records.notes: 4 records of backup public.notes cannot be written" in done.err
+    assert f"row uri = at://{records.account.did}/{COLLECTION}/half: 0.5 is a fraction" in done.err.replace("'", "")
+    assert f"row uri = {foreign}: its at-uri is one of did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" in done.err
+    assert "/none: its record is NULL" in done.err
+
+
+def test_another_repo_is_refused(records: Records) -> None:
+    records.rows(texts(a="a"))
+    plan = records.plan()
+    other = records.pds.account()
+    spec = records.folder / "spec.yaml"
+    was = records.account.did
+    spec.write_text(spec.read_text().replace(f'atproto: "{was}"', f'atproto: "{other.did}"'))
+    done = records.run("plan", "spec.yaml")
+    assert (done.code, f"is the repo of {other.did}, not of {was}" in done.err) == (1, True)
+    (records.folder / "others.yaml").write_text(
+        f'version: 1\nconnections: {{ pds: {{ atproto: "{other.did}", plc: "{records.pds.plc}" }}, backup: {{ postgres: embedded }} }}\n'
+    )
+    done = records.run("apply", plan.name, "--connections", "others.yaml")
+    assert done.code == 3, done.err
+    assert "is another repo" in done.err
+
+
+def test_rows_come_before_records(records: Records) -> None:
+    for side in (records.production, records.backup):
+        side.sql("CREATE TABLE authors (did text PRIMARY KEY)")
+        side.sql("CREATE TABLE zebras (id integer PRIMARY KEY)")
+    records.backup.sql("INSERT INTO authors VALUES ('x'); INSERT INTO zebras VALUES (1)")
+    records.rows(texts(a="a"))
+    authors = "collections:\n  authors: { table: production.authors, source: backup }\n"
+    records.write(
+        NOTES, authors + "  zebras: { table: production.zebras, source: backup, needs: [pds_records.notes] }\n"
+    )
+    plan = records.plan()
+    assert list(steps(plan)) == [
+        "collections.authors[public.authors]/insert",
+        f"{NAME}/put",
+        "collections.zebras[public.zebras]/insert",
+    ]
+    assert totals(records.apply(plan)) == (3, 0)
+    back = records.undo(plan)
+    assert list(steps(back))[1] == f"{NAME}/delete"
+    assert totals(records.apply(back)) == (3, 0)
+    assert records.repo() == {}
+
+
+def test_a_source_that_this_plan_changes_is_deferred(records: Records) -> None:
+    records.production.sql("CREATE TABLE notes (uri text PRIMARY KEY, data jsonb, title text, words integer)")
+    records.rows(texts(a="a"))
+    records.write(
+        NOTES.replace("source: backup.notes", "source: production.notes"),
+        "collections:\n  rows: { table: production.notes, source: backup }\n",
+    )
+    plan = records.plan()
+    assert list(steps(plan)) == ["collections.rows[public.notes]/insert"]
+    assert [it["address"] for it in header(plan)["deferred"]] == ["pds_records.notes"]
+    records.apply(plan)
+    records.apply(records.plan())
+    assert sorted(records.repo()) == ["a"]
