@@ -21,6 +21,7 @@ from reconciler.plan import file as plan_file
 from reconciler.plan import invert as inverse
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
+from reconciler.plan.invert_one import invert_one
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
 from reconciler.plan.step import Step
@@ -295,9 +296,9 @@ def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> 
         discard(again)
 
 
-def undo(plan: Plan, out: Path | None = None) -> Plan:
-    """The plan that takes this one back, for review like any other."""
-    header, steps = inverse.invert(plan)
+def undo(plan: Plan, out: Path | None = None, *, only_key: str | None = None) -> Plan:
+    """The plan that takes this one back, or one duplicate of it, for review like any other."""
+    header, steps = inverse.invert(plan) if only_key is None else invert_one(plan, only_key)
     return plan_file.write(out, header, steps)
 
 

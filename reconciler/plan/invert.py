@@ -6,7 +6,7 @@ Invariant: inverting twice gives the same changes; what cannot be taken back is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.plan.file import Header, Image, Plan, Planned, change_line
@@ -34,15 +34,16 @@ def invert_change(change: Change, of: str, *, whole: bool = False) -> Change:
     return Change(of, change.key, before, after, _toggle(change.reason), change.kept)
 
 
-def invert(plan: Plan) -> tuple[Header, list[Planned]]:
-    """Header and steps of the reverse plan, in order."""
+def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tuple[Header, list[Planned]]:
+    """Header and steps of the reverse plan, in order; `only` names the changes to take back, by step."""
     hazards: list[Hazard] = []
     drafts: list[Step] = []
     original: dict[str, Step] = {}
     must: list[tuple[str, str]] = []
-    opposite = {step.id: _opposite(plan, step) for step in plan.steps}
-    renamed = {step.id: _rename(step, opposite[step.id]) for step in plan.steps}
-    for step in plan.steps:
+    steps = [step for step in plan.steps if only is None or only.get(step.id)]
+    opposite = {step.id: _opposite(plan, step) for step in steps}
+    renamed = {step.id: _rename(step, opposite[step.id]) for step in steps}
+    for step in steps:
         lost = _irreversible(step)
         if lost:
             hazards.append(Hazard("irreversible", step.address, f"{step.id}: {lost}", step.count))
@@ -52,15 +53,18 @@ def invert(plan: Plan) -> tuple[Header, list[Planned]]:
             id=renamed[step.id],
             verb=opposite[step.id],
             needs=(),
-            together=renamed[step.together] if step.together else None,
+            together=renamed.get(step.together) if step.together else None,
             archived_by=plan.id if step.archive and step.verb is Verb.DELETE else "",
             notes=tuple(_backwards(note) for note in step.notes if note.startswith("columns: ")),
         )
         drafts.append(draft)
         original[draft.id] = step
-        must += [(draft.id, renamed[before]) for before in step.needs]
+        must += [(draft.id, renamed[before]) for before in step.needs if before in renamed]
     header = replace(plan.header, hazards=tuple(hazards), deferred=())
-    return header, [_planned(plan, original[step.id], step) for step in arrange(drafts, must)]
+    return header, [
+        _planned(plan, original[step.id], step, None if only is None else only[original[step.id].id])
+        for step in arrange(drafts, must)
+    ]
 
 
 def is_undo(plan: Plan) -> bool:
@@ -68,13 +72,13 @@ def is_undo(plan: Plan) -> bool:
     return any(reason.startswith(_UNDO) for step in plan.steps[:1] for reason in plan.reasons(step))
 
 
-def _planned(plan: Plan, source: Step, step: Step) -> Planned:
+def _planned(plan: Plan, source: Step, step: Step, only: Sequence[Change] | None) -> Planned:
     def lines(sink: Callable[[bytes], object]) -> None:
-        for change in plan.changes(source):
+        for change in plan.changes(source) if only is None else only:
             whole = source.verb is Verb.PUT
             sink(f"{change_line(invert_change(change, step.id, whole=whole))}\n".encode())
 
-    return Planned(step, lines)
+    return Planned(step if only is None else replace(step, count=len(only)), lines)
 
 
 def _opposite(plan: Plan, step: Step) -> Verb:

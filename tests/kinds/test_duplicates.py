@@ -372,3 +372,25 @@ def test_status_findings_and_extract_know_unique_keys(keys: Keys) -> None:
     written = app.status_csv(keys.session(), keys.folder / "csv")
     assert any("duplicates" in path.name and "2" in path.read_text() for path in written)
     app.extract(keys.session(), keys.folder / "out")
+
+
+def test_one_duplicate_is_brought_back(keys: Keys) -> None:
+    insert(keys, *(f"({n}, {n % 2}, 'a', 'failed', NULL, NULL, NULL)" for n in (1, 2, 3, 4, 5)))
+    keys.production.sql("""
+        CREATE TABLE child (id int PRIMARY KEY, img int REFERENCES img);
+        CREATE TABLE other (img int REFERENCES img, tag text, PRIMARY KEY (img, tag));
+        INSERT INTO child VALUES (1, 3), (2, 5); INSERT INTO other VALUES (3, 'x'), (5, 'y');
+    """)
+    plan = keys.key("  references: repoint\n  archive: img_archive\n")
+    keys.apply(plan)
+    with pytest.raises(ReconcilerError, match="no duplicate with the key 9") as caught:
+        app.undo(plan, only_key="9")
+    assert caught.value.todo == "such keys are 3, 4, 5"
+    back = app.undo(plan, keys.folder / "one.plan.jsonl", only_key="3")
+    assert [hazard.kind for hazard in back.header.hazards] == ["unique"]
+    assert keys.apply(back).code is Exit.DONE
+    assert keys.kept() == [1, 2, 3]
+    assert keys.production.sql("SELECT * FROM child ORDER BY 1") == [(1, 3), (2, 1)]
+    assert keys.production.sql("SELECT * FROM other ORDER BY tag") == [(3, "x"), (1, "y")]
+    assert keys.production.sql("SELECT id FROM img_archive ORDER BY 1") == [(4,), (5,)]
+    assert not keys.production.sql("SELECT FROM pg_constraint WHERE conname = 'img_dev_name_key'")
