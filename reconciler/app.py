@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.kinds.observe import Observed, ResourceStatus, observed
 from reconciler.kinds.reread import digest_pads, rereading
 from reconciler.kinds.select import choose, graph_of
-from reconciler.kinds.world import World, opened
+from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
 from reconciler.plan import invert as inverse
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
 
 ATTEMPTS = 3
+PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,18 @@ def _looking(
     spec: Spec, session: Session, only: Sequence[str] = (), exclude: Sequence[str] = (), *, count_extra: bool = False
 ) -> Generator[tuple[World, Observed]]:
     addresses = choose(spec, only, exclude)
-    with opened(spec, snapshots=True) as world, session.progress.task("comparing", None):
+    with opened(spec, snapshots=True, tell=_telling(session)) as world, session.progress.task("comparing", None):
         yield world, observed(world, addresses, digest_pads(spec, session.environ), count_extra=count_extra)
+
+
+def _telling(session: Session) -> Tell:
+    """Long pauses are told, so that nobody takes waiting for a limit for a program that hangs."""
+
+    def tell(seconds: float, reason: str) -> None:
+        if seconds >= PATIENCE:
+            session.progress.say(f"waiting {seconds:,.0f} seconds: {reason}")
+
+    return tell
 
 
 def open_plan(path: Path) -> Plan:
@@ -144,7 +155,7 @@ def apply(
     done: list[StepOutcome] = []
     notes: list[str] = []
     unsettled: list[str] = []
-    with opened(spec, snapshots=False) as world:
+    with opened(spec, snapshots=False, tell=_telling(session)) as world:
         _check_fingerprints(plan, world)
         for connection, steps in runs(plan.steps):
             if rehearse and steps[0].apart:

@@ -16,5 +16,12 @@ def test_every_worked_spec_loads_and_names_its_schema() -> None:
         assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=reconciler.schema.json\n")
 
 
+def test_a_page_restores_rows_and_records() -> None:
+    spec = load([SPECS / "publication-restore.yaml"], environ={}, variables={"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"})
+    assert spec.document.pds_records["documents"].target() == ("pds", "did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+    needs = {address: it.needs for address, it in spec.resources().items()}
+    assert needs["pds_records.publications"] == ("collections.what_the_cascade_took",)
+
+
 def test_the_schema_beside_them_is_the_program_s() -> None:
     assert json.loads((SPECS / "reconciler.schema.json").read_text("utf-8")) == json_schema()

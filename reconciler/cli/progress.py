@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.terminal import tell
 from reconciler.plan.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -24,9 +25,16 @@ _PAUSE = 0.2  # between later tasks, so that many short ones do not flicker
 def progress() -> Progress:
     """What suits stderr."""
     if not sys.stderr.isatty():
-        return Silent()
+        return Plain()
     context = click.get_current_context(silent=True)
     return Bars(color=context is None or context.color is not False)
+
+
+class Plain(Silent):
+    """Nobody looks, but what takes long stands in the log."""
+
+    def say(self, text: str) -> None:
+        tell(text)
 
 
 class Row:
@@ -72,6 +80,15 @@ class Bars:
                     self._bars.remove_task(row.bar)
                 if not self._rows:
                     self._hide()
+
+    def say(self, text: str) -> None:
+        from reconciler.views.escape import plain
+
+        with self._lock:
+            if self._bars is None:
+                tell(text)
+            else:
+                self._bars.console.print(plain(text), markup=False, highlight=False)
 
     def advance(self, row: Row, n: int) -> None:
         with self._lock:

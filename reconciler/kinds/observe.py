@@ -209,6 +209,7 @@ class Observed:
 
     def extract(self, folder: Path) -> tuple[str, ...]:
         """Save what the sources hold."""
+        folder.mkdir(parents=True, exist_ok=True)
         said = extract_rows(self.intents(), folder)
         if self.records:
             from reconciler.kinds.pds_records import extract_records

@@ -22,9 +22,16 @@ class Progress(Protocol):
         """Work that begins here and ends with the context; `total` is None where nobody knows."""
         ...
 
+    def say(self, text: str) -> None:
+        """A sentence that whoever waits should read now."""
+        ...
+
 
 class Silent:
     """Nobody listens."""
+
+    def say(self, text: str) -> None:
+        del text
 
     @contextmanager
     def task(self, label: str, total: int | None) -> Generator[Task]:

@@ -54,7 +54,7 @@ class AtprotoSpec(Strict):
 
     atproto: Annotated[str, Field(min_length=1)] = Field(
         description="A handle or DID, whose PDS is looked up; or the address of a PDS, with `identifier`.",
-        examples=["alice.example.com", "did:plc:abc", "https://pds.example.com"],
+        examples=["alice.example.com", "did:plc:abc"],
     )
     identifier: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="The handle or DID, where `atproto` is the address of a PDS."

@@ -83,7 +83,6 @@ class PdsRecords(Resource):
     where: Condition | None = Field(
         None,
         description="The scope: an SQL condition that the source's table is read with, variables as :name.",
-        examples=["starts_with(uri, 'at://' || :did || '/site.standard.document/')"],
     )
     rkey: ColumnName | None = Field(
         None, description="The column that holds the record's key; of an at-uri its last segment is the key."

@@ -49,7 +49,7 @@ def _lines(view: Overview) -> Iterator[str]:
 
 def _row(view: StepView) -> str:
     step = view.step
-    glyph = step.verb.glyph
+    glyph = view.glyph
     cells = (
         f"<td>{_code(cut_middle(step.address, 120))}</td>",
         f"<td>{escaped(cut(step.connection, 63))} {_code(cut_middle(step.target, 130))}</td>",

@@ -57,6 +57,12 @@ class StepView:
     examples: tuple[Example, ...]
     definitions: tuple[Definition, ...] = ()
     """Of a step of objects: what becomes of each."""
+    creates: bool = False
+    """Whether what it puts was not there."""
+
+    @property
+    def glyph(self) -> str:
+        return Verb.INSERT.glyph if self.creates else self.step.verb.glyph
 
     @property
     def amount(self) -> str:
@@ -174,6 +180,7 @@ def _step_view(plan: Plan, step: Step) -> StepView:
         + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
         examples=tuple(_example(step, change) for change in examples),
         definitions=tuple(map(definition, examples)) if step.verb in OBJECT_VERBS else (),
+        creates=step.verb is Verb.PUT and all(change.before is None for change in examples),
     )
 
 

@@ -37,10 +37,10 @@ def _lines(view: Overview, color: bool) -> Iterator[str]:
         yield _heading(group, width)
         for step in group.steps:
             if step.definitions:
-                yield f"    {_glyph(step.step.verb.glyph, color)} {_object(step, names)}".rstrip()
+                yield f"    {_glyph(step.glyph, color)} {_object(step, names)}".rstrip()
                 continue
             number, _, noun = step.amount.partition(" ")
-            head = f"    {_glyph(step.step.verb.glyph, color)} {number:>{counts}} {noun:<{amounts}} "
+            head = f"    {_glyph(step.glyph, color)} {number:>{counts}} {noun:<{amounts}} "
             line = f"{cut(step.reasons, _WIDEST_LINE):<{reasons}}  {_what(step)}"
             yield (head + line).rstrip()
             yield from (f"        {plain(note)}" for note in step.notes)

@@ -102,7 +102,7 @@ CONNECTIONS: list[tuple[str, str, str]] = [
     ("version: 1\nconnections: { a: { postgres: embedded, files: x } }\n", "a connection is of one type", "2:16"),
     (
         "version: 1\nconnections: { a: { postgres: embedded, ssl: x } }\n",
-        "known here: postgres, description, files, tables",
+        "known here: postgres, description, files, tables, atproto, identifier",
         "2:41",
     ),
     ("version: 1\nconnections: { a: { supabase: 'https://x' } }\n", "type supabase are not supported yet", "2:21"),
@@ -114,6 +114,58 @@ CONNECTIONS: list[tuple[str, str, str]] = [
     ('version: 1\nconnections: { a: { postgres: "${DATABASE_URL}" } }\n', "write ${database_url}", "2:32"),
     ('version: 1\nconnections: { a: { postgres: "${env:X" } }\n', "close it with }", "2:32"),
     ('version: 1\nconnections: { a: { files: "${folder}" } }\n', "`folder` is not declared", "2:29"),
+]
+
+# Its next line is line 10; with R2, all that a resource needs stands above, and the next line is line 14.
+R = '\n  pds: { atproto: x.example }\npds_records:\n  a:\n    repo: "pds.did:plc:${did}"\n'
+R2 = R + "    collection: org.example.note\n    source: backup.t\n    rkey: uri\n    record: data\n"
+RECORDS: list[tuple[str, str, str]] = [
+    (R, "`collection` is missing in pds_records.a", "8:3"),
+    (R, "`source` is missing in pds_records.a", "8:3"),
+    (R + "    collection: note\n    source: backup.t\n", "`note` is no collection of records", "10:17"),
+    (R + "    collection: org.example.note\n    source: backup.t\n", "`rkey` is missing", "8:3"),
+    (
+        R + "    collection: org.example.note\n    source: backup.t\n    rkey: a\n",
+        "write record: column, or fields",
+        "8:3",
+    ),
+    (R + "    collection: org.example.note\n    source: bakup.t\n", "the connection `bakup` is not declared", "11:13"),
+    (R + "    collection: org.example.note\n    source: pds\n", "`pds` is a PDS, and no source of rows", "11:13"),
+    (R + "    collection: org.example.note\n    source: { cat: x }\n", "did you mean `car`?", "11:15"),
+    (R + "    collection: org.example.note\n    source: { car: /x.car }\n", "`/x.car` cannot be the file", "11:20"),
+    (R + "    collection: org.example.note\n    source: { car: ../x.car }\n", "`../x.car` cannot be the file", "11:20"),
+    (
+        R + "    collection: org.example.note\n    source: { car: x }\n    rkey: a\n",
+        "`rkey` does not go with a CAR",
+        "12:5",
+    ),
+    (
+        R + "    collection: org.example.note\n    source: { car: x }\n    where: x\n",
+        "choose records with rkeys",
+        "12:5",
+    ),
+    (R + "    collection: org.example.note\n    source: 5\n", "a source is connection.table, { rows", "11:13"),
+    (R2 + "    fields: { a: b }\n", "`fields` cannot stand beside `record`", "14:5"),
+    (R2 + "    on_extra: delete\n", "on_extra: delete needs `rkeys`", "14:15"),
+    (R2 + "    on_changed: fill\n", "write update or keep", "14:17"),
+    (R2 + "    rkeys: 5\n", 'rkeys are a pattern such as "3k*", or a list', "14:12"),
+    (R2 + "    rkeys: []\n", "pds_records.a.rkeys is empty", "14:12"),
+    (R2 + "    validate: true\n", "write off, on or known", "14:15"),
+    (R2 + "    max_delete: x\n", "a limit is a number", "14:17"),
+    (R2 + "    blobs: { form: x }\n", "did you mean `from`?", "14:14"),
+    (R2 + "    blobs: { from: ../x }\n", "blobs.from leads out of the folder", "14:20"),
+    (R2 + "    where: a = :b\n", "the variable `b` is not declared", "14:16"),
+    (R2 + "    needs: [pds_records.b]\n", "did you mean `pds_records.a`?", "14:13"),
+    (R2.replace("pds.did:plc:${did}", "pds.alice"), "repo names no connection and DID", "9:11"),
+    (R2.replace('"pds.did', '"pd.did'), "the connection `pd` is not declared", "9:11"),
+    (R2.replace('"pds.did', '"backup.did'), "`backup` is no PDS", "9:11"),
+    (R2.replace("source: backup.t", "source: { rows: [] }") + "    where: x\n", "`where` needs a table", "14:5"),
+    (R2.replace("record: data", "fields: { $type: x }"), "`$type` is always the collection", "13:15"),
+    ("\n  pds: { atproto: https://x.example }\n", "`identifier` is missing", "6:3"),
+    ("\n  pds: { atproto: x.example, identifier: y.example }\n", "names the account already", "6:30"),
+    ("\n  pds: { atproto: x.example, token: '${env:T}' }\n", "`token` goes with `via`", "6:30"),
+    ("\n  pds: { atproto: x.example, pasword: '${env:T}' }\n", "did you mean `password`?", "6:30"),
+    ("\n  pds: { atproto: x }\ncollections: { a: { table: pds.t, source: backup } }\n", "holds no tables", "7:28"),
 ]
 
 COLLECTIONS: list[tuple[str, str, str]] = [

@@ -17,7 +17,9 @@ Plan: both sides as rkey → CID.
     blobs.references(json_text) -> Reference…; blobs.held(session) -> CIDs; blobs.missing(session)
     quota.seconds_for(creates, updates, deletes)             # how long a PDS that counts will take at least
 
-Apply: blobs first, then records.
+    compare.compare(session, wanted, file) -> Compared       # all of the above for a resource; emit.steps_of makes its steps
+
+Apply (`apply.execute` for a run of steps): blobs first, then records.
     blobs.upload(session, reference, path_or_bytes)
     write.check(known, writes)                               # Drift, naming every record that is not as planned, before anything is done
     write.write(session, writes, known=inventory, validate=…) -> Result…   # applied, already, failed (with its error); or Drift
