@@ -16,6 +16,12 @@ def test_every_worked_spec_loads_and_names_its_schema() -> None:
         assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=reconciler.schema.json\n")
 
 
+def test_the_story_of_the_images_is_told_with_the_worked_spec() -> None:
+    story = (SPECS.parent / "tests" / "scenarios" / "device_images.txt").read_text("utf-8")
+    for path in (SPECS / "device-images.yaml", SPECS / "sql" / "resume_helpers.sql"):
+        assert path.read_text("utf-8").replace("DEVICES_DATABASE_URL", "PRODUCTION_URL") in story
+
+
 def test_a_page_restores_rows_and_records() -> None:
     spec = load([SPECS / "publication-restore.yaml"], environ={}, variables={"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"})
     assert spec.document.pds_records["documents"].target() == ("pds", "did:plc:ewvi7nxzyoun6zhxrhs64oiz")

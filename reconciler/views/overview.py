@@ -214,6 +214,11 @@ def _more(count: int, noun: str) -> list[str]:
 def _example(step: Step, change: Change) -> Example:
     key = change.key[0] if len(change.key) == 1 else f"({', '.join(change.key)})"
     shown = cut_middle(key, _LONGEST_KEY)
+    if change.kept:
+        stays = cut_middle(", ".join(change.kept.key), _LONGEST_KEY)
+        decided = {"lost": change.kept.over, "stays": change.kept.has}
+        values = split_values(image_value(decided, "lost"), image_value(decided, "stays"))
+        return Example(shown, ((f"{stays} stays", *values),))
     if step.verb in OBJECT_VERBS or change.before is None or change.after is None:
         return Example(shown)
     columns = _changed_members(change) if step.verb is Verb.PUT else sorted(change.after)

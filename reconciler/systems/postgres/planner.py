@@ -197,7 +197,8 @@ def _structure(
         out.hazards += [Hazard("left-out", address, f"{table}: {note}") for note in needed.notes]
         if needed.after:
             rows_there = max(0, found.intent.target.rows)
-            text = f"about {rows_there:,} rows of {table} are read to build the index"
+            many = f"about {rows_there:,} rows of {table} are" if rows_there else f"{table} is"
+            text = f"{many} read to build the index"
             how = (
                 "while others go on"
                 if source.online

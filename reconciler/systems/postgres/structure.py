@@ -60,8 +60,8 @@ def _archive(session: Session, catalog: Catalog, intent: Intent, name: TableName
     wanted |= ARCHIVED
     table, target = catalog.find(name), full_name(name)
     if table is None:
-        columns = join([q("{} {}", ident(column), raw(type_)) for column, type_ in wanted.items()])
-        sql = _text(session, q("CREATE TABLE {} ({})", relation(name), columns))
+        columns = join([q("{} {}", ident(column), raw(type_)) for column, type_ in wanted.items()], ",\n  ")
+        sql = _text(session, q("CREATE TABLE {} (\n  {}\n)", relation(name), columns))
         return (_planned(session, intent, target, ("table", target), {"sql": sql}),)
     there = {column.name: column.type for column in table.columns.values()}
     wrong = [f"{c}: {there[c]} there, {type_} needed" for c, type_ in wanted.items() if there.get(c, type_) != type_]
