@@ -196,6 +196,10 @@ def _base(plan: Plan, session: Session) -> Path:
         for it in _declared(plan, section)
         if isinstance(text := it.get(word), str) and "${" not in text
     ]
+    for it in _declared(plan, "pds_records"):
+        source = it.get("source")
+        if isinstance(source, dict) and isinstance(car := source.get("car"), str) and "${" not in car:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            named.append(car)
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 

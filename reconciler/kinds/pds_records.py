@@ -16,7 +16,7 @@ from reconciler.kinds.record_sources import rows_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
-from reconciler.spec import CarFile, FilesConnection, PdsRecords
+from reconciler.spec import CarFile, FilesSpec, PdsRecords
 from reconciler.systems.files import write_manifest, write_table
 from reconciler.systems.pds import apply, car
 from reconciler.systems.pds.batches import Validate
@@ -106,10 +106,10 @@ def store_of(world: World, address: str, resource: PdsRecords) -> Store | None:
 
 def _store_path(world: World, text: str) -> Path:
     connection, _, folder = text.partition(".")
-    if connection in world.spec.document.connections:
-        there = world.spec.connection(connection)
-        if isinstance(there, FilesConnection):
-            return there.path / folder
+    if isinstance(world.spec.document.connections.get(connection), FilesSpec):
+        files = world.files(connection)
+        assert files is not None
+        return files.path / folder
     return world.spec.base / text
 
 

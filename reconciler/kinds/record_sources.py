@@ -6,8 +6,8 @@ numbers on its way: a json column's text is kept as it is, and numbers of files 
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +22,7 @@ from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import FileSource, find
 from reconciler.systems.pds import car
 from reconciler.systems.pds.compare import Row
+from reconciler.systems.pds.records import MAX_BYTES
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import alias, full_name, relation
@@ -142,10 +143,19 @@ def _of_car(world: World, resource: PdsRecords, file: str) -> Iterator[Row]:
 def _of_file(resource: PdsRecords, source: FileSource) -> Iterator[Row]:
     if source.values != "csv":
         return _of_lines(resource, source.lines(), f"{source.place}, row")
-    text = b"".join(source.lines()).decode("utf-8-sig")
-    members = (cast("dict[str, object]", row) for row in csv.DictReader(io.StringIO(text, newline="")))
+    csv.field_size_limit(MAX_BYTES * 2)
+    members = (cast("dict[str, object]", row) for row in csv.DictReader(_text_lines(source.lines())))
     empty = ({name: value or None for name, value in row.items()} for row in members)
     return _of_members(resource, empty, f"{source.place}, row")
+
+
+def _text_lines(blocks: Iterator[bytes]) -> Iterator[str]:
+    rest = ""
+    for text in codecs.iterdecode(blocks, "utf-8-sig"):
+        *lines, rest = (rest + text).split("\n")
+        yield from (f"{line}\n" for line in lines)
+    if rest:
+        yield rest
 
 
 def _of_lines(resource: PdsRecords, lines: Iterator[bytes], place: str) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Image, Step, Verb
 from reconciler.views.escape import escape_all_unseen
+from reconciler.views.overview import changed_members
 
 FORMAT_VERSION = "1.2"
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -91,9 +92,15 @@ def _resource_change(step: Step, change: Change) -> dict[str, object]:
             "connection": step.connection,
             "target": step.target,
             "key": dict(zip(step.key, change.key, strict=False)),
-            "changed": sorted(change.after) if change.before is not None and change.after is not None else [],
+            "changed": _changed(step, change),
         },
     }
+
+
+def _changed(step: Step, change: Change) -> list[str]:
+    if change.before is None or change.after is None:
+        return []
+    return changed_members(change) if step.verb is Verb.PUT else sorted(change.after)
 
 
 def _actions(step: Step, change: Change) -> list[str]:

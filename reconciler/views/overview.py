@@ -221,12 +221,12 @@ def _example(step: Step, change: Change) -> Example:
         return Example(shown, ((f"{stays} stays", *values),))
     if step.verb in OBJECT_VERBS or change.before is None or change.after is None:
         return Example(shown)
-    columns = _changed_members(change) if step.verb is Verb.PUT else sorted(change.after)
+    columns = changed_members(change) if step.verb is Verb.PUT else sorted(change.after)
     values = [_values(step, change, column) for column in columns[:_MOST_COLUMNS]]
     return Example(shown, tuple(values), max(0, len(columns) - _MOST_COLUMNS))
 
 
-def _changed_members(change: Change) -> list[str]:
+def changed_members(change: Change) -> list[str]:
     """Of a record, which stands there whole on both sides, the members that differ."""
     before, after = change.before or {}, change.after or {}
     return sorted(

@@ -50,6 +50,7 @@ class Records:
         self.folder, self.pds, self.account = folder, pds, account
         self.backup, self.production = backup, production
         self._numbers = count(1)
+        self.plc = pds.plc
         self.environ = {
             **os.environ,
             "BACKUP_URL": backup.dsn,
@@ -62,7 +63,7 @@ class Records:
 
     def write(self, records: str, more: str = "") -> None:
         """The spec: three connections and these records."""
-        head = _HEAD.format(did=self.account.did, plc=self.pds.plc)
+        head = _HEAD.format(did=self.account.did, plc=self.plc)
         text = f"{head}{dedent(more)}pds_records:\n{indent(dedent(records), '  ')}"
         (self.folder / "spec.yaml").write_text(text, "utf-8")
 

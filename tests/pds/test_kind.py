@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.pds.bench import COLLECTION, NOTES, Records, header, steps, totals
+from tests.pds.proxy import Answer, Call
 from tests.pds.real import Account, Pds
+from tests.pds.test_session import behind
 from tests.pds.world import fill, note
 from tests.postgres import Database
 
@@ -136,6 +139,49 @@ def test_a_killed_run_is_finished_by_the_same_plan(records: Records) -> None:
 def _first_page(records: Records) -> list[Any]:
     answer = records.pds.get("com.atproto.repo.listRecords", repo=records.account.did, collection=COLLECTION, limit=1)
     return answer["records"]
+
+
+def test_a_run_that_is_refused_midway_ends_with_5_and_can_finish(records: Records) -> None:
+    records.rows({f"k{n:03}": note(f"{n}") for n in range(800)})
+    calls: list[Call] = []
+
+    def treat(call: Call, pass_on: Callable[[], Answer]) -> Answer:
+        if call.method == "com.atproto.repo.applyWrites":
+            calls.append(call)
+        return pass_on() if len(calls) < 3 else Answer(403, b'{"error":"Forbidden","message":"no more"}')
+
+    with behind(records.pds, treat) as (_, records.plc):
+        records.write(NOTES)
+        plan = records.plan()
+        done = records.run("apply", plan.name)
+        assert done.code == 5, done.err
+        calls.clear()
+        assert totals(records.apply(plan)) == (400, 400)
+
+
+def test_a_run_logs_in_once_and_a_plan_never(records: Records) -> None:
+    records.rows(texts(a="a"))
+    other = f"at://{records.account.did}/org.example.other/o"
+    records.backup.sql("INSERT INTO notes (uri, data) VALUES (%s, %s)", other, note("o", "org.example.other"))
+    first = NOTES.replace("/')", f"/{COLLECTION}/')")
+    second = NOTES.replace("/')", "/org.example.other/')").replace(COLLECTION, "org.example.other")
+    rows = "collections:\n  rows: { table: production.zebras, source: backup, needs: [pds_records.notes] }\n"
+    for side in (records.production, records.backup):
+        side.sql("CREATE TABLE zebras (id integer PRIMARY KEY)")
+    records.backup.sql("INSERT INTO zebras VALUES (1)")
+    with behind(records.pds, lambda call, pass_on: pass_on()) as (proxy, records.plc):
+        records.write(first + second.replace("notes:", "others:") + "  needs: [collections.rows]\n", rows)
+        plan = records.plan()
+        assert list(steps(plan)) == [
+            f"{NAME}/put",
+            "collections.rows[public.zebras]/insert",
+            "pds_records.others[org.example.other]/put",
+        ]
+        assert proxy.count("createSession") == 0
+        assert totals(records.apply(plan)) == (3, 0)
+        assert proxy.count("createSession") == 1
+        assert totals(records.apply(records.undo(plan))) == (3, 0)
+        assert records.repo() == records.repo("org.example.other") == {}
 
 
 def test_bad_records_are_named_with_their_rows(records: Records) -> None:

@@ -125,6 +125,12 @@ def test_blobs_come_back_with_their_records(records: Records, form: str) -> None
     assert totals(records.apply(plan)) == (2, 0)
     assert totals(records.apply(plan)) == (0, 2)
     assert steps(records.plan()) == {}
+    back = records.undo(plan)
+    assert steps(back) == {f"{NAME}/delete": 1}
+    assert [it["kind"] for it in header(back)["hazards"]] == ["irreversible"]
+    if form == "named":
+        records.apply(back)
+        assert totals(records.apply(plan)) == (2, 0)
     held = records.pds.get("com.atproto.sync.listBlobs", did=records.account.did)["cids"]
     assert held == [cid(data)]
     records.backup.sql("UPDATE notes SET data = %s", note("without"))

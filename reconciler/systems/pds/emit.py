@@ -38,7 +38,7 @@ def steps_of(found: Compared) -> tuple[list[Planned], list[tuple[str, str]]]:
 def hazards_of(found: Compared) -> list[Hazard]:
     """What a reviewer has to know."""
     wanted, address = found.wanted, found.wanted.address
-    hazards = [Hazard("left-out", address, note) for note in wanted.notes]
+    hazards = [Hazard("other-repo", address, note) for note in wanted.notes]
     changed, extra = (len(found.updates) if wanted.update else 0), (len(found.extra) if wanted.delete else 0)
     if wanted.protect and (changed or extra):
         text = f"{changed} changed and {extra} extra records of {wanted.collection} are protected and left"

@@ -22,14 +22,19 @@ class Folder:
     """Files named by their CID, with any ending; a file of another name is known by its size and content."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._named: dict[str, Path] = {}
         self._sized: dict[int, list[Path]] = {}
-        for file in sorted(path.rglob("*")):
+
+    def _look(self) -> None:
+        for file in sorted(self._path.rglob("*")):
             if file.is_file():
                 self._named.setdefault(file.name.partition(".")[0], file)
                 self._sized.setdefault(file.stat().st_size, []).append(file)
 
     def find(self, reference: Reference) -> Path | bytes | None:
+        if not self._sized:
+            self._look()
         if reference.cid in self._named:
             return self._named[reference.cid]
         same_size = self._sized.get(reference.size, []) if reference.size is not None else []
