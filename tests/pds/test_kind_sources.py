@@ -175,3 +175,26 @@ def test_what_the_other_commands_say(records: Records) -> None:
     spec.write_text(spec.read_text().replace("connections:\n", "connections:\n  extract: { files: data }\n"))
     assert steps(records.plan()) == {}
     assert steps(records.plan()) == {}
+
+
+def test_a_server_that_must_validate_refuses_what_it_does_not_know(records: Records) -> None:
+    records.rows({"a": note("a")})
+    records.write(NOTES + "  validate: on\n")
+    plan = records.plan()
+    done = records.run("apply", plan.name, "--json")
+    applied = json.loads(done.out)
+    assert (done.code, applied["steps"][0]["failed"], applied["converged"]) == (1, 1, False)
+    assert f"the record {COLLECTION}/a was refused" in done.err
+    records.write(NOTES + "  validate: known\n")
+    records.apply(records.plan())
+
+
+def test_points_over_the_limit_are_told(records: Records) -> None:
+    records.backup.sql(
+        "INSERT INTO notes SELECT 'k' || n, jsonb_build_object('$type', %s::text, 'n', n) FROM generate_series(1, 1700) n",
+        COLLECTION,
+    )
+    records.write(HEAD + "  source: backup.notes\n  rkey: uri\n  record: data\n")
+    (hazard,) = header(records.plan())["hazards"]
+    assert (hazard["kind"], hazard["count"]) == ("rate-limit", 5100)
+    assert hazard["text"].endswith("this takes at least 1 h")
