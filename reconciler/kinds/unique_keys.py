@@ -14,9 +14,18 @@ from reconciler.spec import Rule, RuleSql, UniqueKey
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.proof import prove_condition, prove_expression
-from reconciler.systems.postgres.rows import NO_SOURCE, Duplicates, Intent, OnExtra, References, alias, full_name
+from reconciler.systems.postgres.rows import (
+    NO_SOURCE,
+    Duplicates,
+    Intent,
+    OnExtra,
+    References,
+    alias,
+    full_name,
+    relation,
+)
 from reconciler.systems.postgres.rows import Rule as RankRule
-from reconciler.systems.postgres.session import Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.structure import predicate_as_written
 
 
@@ -79,6 +88,10 @@ def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Tab
                 where=world.spec.locate(*address.split(".", 1), word, int(index)),
                 todo=f"its columns are {', '.join(table.columns)}",
             )
+        if word == "key":
+            place = world.spec.locate(*address.split(".", 1), word, int(index))
+            value = q("{}.{}", alias(table.name), ident(column))
+            _sorts(world.session(unique_key.target()[0]), table, value, f"{address}: {column} as a key", place)
 
 
 def _identity(table: Table, address: str, place: Location | None) -> tuple[str, ...]:
@@ -118,6 +131,13 @@ def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table)
     )
 
 
+def _sorts(session: Session, table: Table, value: Composable, what: str, place: Location | None) -> None:
+    """A value of each row on its own, of a type that can be compared."""
+    query = q("SELECT FROM {} AS {} WHERE ({}) IS NULL AND false GROUP BY {} ORDER BY {}", relation(table.name), alias(table.name),
+              value, value, value)  # fmt: skip
+    session.check(query, what, place, "use columns and functions of the row alone, of a type that sorts")
+
+
 def _default_name(table: Table, unique_key: UniqueKey) -> str:
     ending = "idx" if unique_key.where else "key"
     return "_".join((table.name.name, *unique_key.key, ending)).encode()[:63].decode(errors="ignore")
@@ -133,9 +153,17 @@ def _rule(world: World, address: str, session: Session, table: Table, number: in
     place = world.spec.locate(*address.split(".", 1), "keep", number)
     if isinstance(rule, RuleSql):
         proven = prove_expression(session, _bound(world, rule.expression), table, place)
+        _sorts(session, table, proven, f"{address}: a rule", place)
         return RankRule(rule.expression, proven, "DESC NULLS LAST", proven)
     column = table.columns[rule.column]
     value = q("{}.{}", alias(table.name), ident(rule.column))
+    _sorts(
+        session,
+        table,
+        q("length({}::text)", value) if rule.order in ("filled", "longest") else value,
+        f"{address}: {rule.column}",
+        place,
+    )
     if rule.values:
         listed = join([q("{}::{}", lit(text), raw(column.type)) for text in rule.values])
         count = len(rule.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,17 @@ version: 1
 connections:
   production: { postgres: "${env:PRODUCTION_URL}" }
   backup: { postgres: "${env:BACKUP_URL}" }
-collections:
+"""
+
+_MOMENT = re.compile(r'"[-0-9 :.]{19,26}\+00",([0-9a-f]{16},)')  # archived_at, plan_id
+
+# Constraints and indexes: what a dump of rows does not show.
+_STRUCTURE = """
+SELECT k.conrelid::regclass || ' ' || k.conname || ' ' || pg_get_constraintdef(k.oid) FROM pg_constraint k
+  JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname !~ '^pg_|^information_schema$' AND k.contype <> 'n'
+UNION SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' ORDER BY 1
 """
 
 
@@ -40,7 +51,19 @@ class Bench:
 
     def write(self, collections: str) -> None:
         """The spec: two connections and these collections."""
-        self.path.write_text(_HEAD + indent(dedent(collections), "  "), "utf-8")
+        self.spec("collections:\n" + indent(dedent(collections), "  "))
+
+    def spec(self, sections: str) -> None:
+        """The spec: two connections and these sections."""
+        self.path.write_text(_HEAD + dedent(sections), "utf-8")
+
+    def dump(self) -> Dump:
+        """Every row of the production; when rows were archived is no part of how it is to be."""
+        return {name: [_MOMENT.sub(r"\1", row) for row in rows] for name, rows in self.production.dump().items()}
+
+    def structure(self) -> list[str]:
+        """Every constraint and index of the production."""
+        return [row[0] for row in self.production.sql(_STRUCTURE)]
 
     def session(self, **environ: str) -> app.Session:
         return app.Session((self.path,), {}, None, {**self.environ, **environ})
@@ -62,16 +85,16 @@ class Bench:
         `same` are tables that have to be the same on both sides then; with `triggers` only these are looked at, because
         what triggers write elsewhere is not undone.
         """
-        before = self.production.dump()
+        before, structure = self.dump(), self.structure()
         source = self.backup.dump()
         plan = self.plan(collections)
         assert self.plan().path.read_bytes() == plan.path.read_bytes()
-        assert self.production.dump() == before
+        assert self.dump() == before
         applied = self.apply(plan)
         assert (applied.code, applied.converged, applied.remaining) == (Exit.DONE, True, ())
         assert sum(step.applied for step in applied.steps) == sum(step.count for step in plan.steps)
         assert summary(self.plan()) == {}
-        after = self.production.dump()
+        after = self.dump()
         if same:
             wanted = self.backup.dump(*same)
             assert {
@@ -82,14 +105,15 @@ class Bench:
             0,
             sum(step.count for step in plan.steps),
         )
-        assert self.production.dump() == after
+        assert self.dump() == after
         back = self.undo(plan)
         undone = self.apply(back)
         assert undone.code is Exit.DONE
         if not triggers:
-            assert self.production.dump() == before
+            assert self.dump() == before
+        assert self.structure() == structure
         assert self.apply(plan).code is Exit.DONE
-        assert self.production.dump() == after
+        assert self.dump() == after
         assert self.backup.dump() == source
         return plan
 

@@ -24,11 +24,21 @@ ARCHIVED = {
 def refuse_lone(session: Session, item: Staged) -> None:
     """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more."""
     columns = [column.name for column in item.columns]
+    staged = {name: ident("p", f"c{columns.index(name) + 1}") for name in item.step.unique if name in columns}
     shared = [
-        q("s.{} IS NOT DISTINCT FROM p.{}", ident(name), ident(f"c{columns.index(name) + 1}"))
+        q("s.{0} IS NOT DISTINCT FROM {1}", ident(name), staged.get(name, ident("o", name)))
         for name in item.step.unique
     ]
-    stays = q("FROM {} s WHERE {}", relation(item.table.name), join([*_survivor(item), *shared], " AND "))
+    table = relation(item.table.name)
+    stays = q("FROM {} s WHERE {}", table, join([*_survivor(item), *shared], " AND "))
+    if len(staged) < len(shared):  # a generated column stands in no image
+        stays = q(
+            "FROM {} s JOIN {} o ON {} WHERE {}",
+            table,
+            table,
+            item.on_key("p", "o"),
+            join([*_survivor(item), *shared], " AND "),
+        )
     session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", relation(item.table.name), item.temp,
                   join(_survivor(item), " AND "), item.open_only))  # fmt: skip
     rows = session.rows(

@@ -13,8 +13,8 @@ from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
 from reconciler.systems.postgres.differ import Found
-from reconciler.systems.postgres.rows import Intent, OnExtra, full_name, key_names, on_keys, relation
-from reconciler.systems.postgres.session import Session, ident, join, lit, q
+from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, full_name, key_names, on_keys, relation
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q
 
 
 def reached_by_deletes(catalog: Catalog, intents: Sequence[Intent]) -> list[tuple[Intent, TableName]]:
@@ -53,28 +53,44 @@ def bystander(intent: Intent, catalog: Catalog, name: TableName, number: int) ->
 def follow_deletes(session: Session, catalog: Catalog, founds: Sequence[Found]) -> None:
     """List everything that goes with what goes."""
     by_table: dict[TableName, Found] = {}
-    for found in founds:
+    of_table: dict[TableName, list[Found]] = {}
+    for found in sorted(founds, key=lambda found: isinstance(found.intent.finds, Duplicates)):
         by_table.setdefault(found.intent.target.name, found)
+        of_table.setdefault(found.intent.target.name, []).append(found)
     waiting = [found for found in founds if found.extra and not found.intent.lets_go]
     while waiting:
         found = waiting.pop(0)
         for key in found.intent.target.referenced_by:
             if key.on_delete == "c":
                 child = by_table[key.child]
-                more = _cascade(session, found, child, key)
+                more = _cascade(session, found, child, key, _dealt_with(of_table[key.child], child, ("x",)))
                 child.extra += more
                 if more and child not in waiting:
                     waiting.append(child)
             elif key.on_delete in "nd":
-                _set_null(session, found, by_table[key.child], key)
+                child = by_table[key.child]
+                _set_null(session, found, child, key, _dealt_with(of_table[key.child], child, ("x", "c")))
     _refuse_blocked(session, catalog, founds)
 
 
-def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey) -> int:
+def _dealt_with(founds: Sequence[Found], child: Found, kinds: Sequence[str]) -> Composable:
+    """Rows that another declaration of the same table lists already are not listed again."""
+    parts = [
+        q(" AND NOT EXISTS (SELECT FROM {} o WHERE o.kind IN ({}) AND {})", found.intent.temp("d"), join([lit(k) for k in kinds]),
+          on_keys("o", found.keys, "c", found.intent.key))
+        for found in founds
+        if found is not child and (found.extra or found.changed)
+    ]  # fmt: skip
+    return join(parts, "")
+
+
+def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, others: Composable) -> int:
     keys = child.keys
     new = q(
-        "SELECT {cols}, coalesce(split_part(pd.reason, ' ', 3), {origin}) AS origin FROM {c} c JOIN {p} p ON {on}"
-        " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind = 'x' AND {same})",
+        "SELECT {cols}, CASE WHEN starts_with(pd.reason, 'cascade of ') THEN split_part(pd.reason, ' ', 3) ELSE {origin} END AS origin"
+        " FROM {c} c JOIN {p} p ON {on} JOIN {pd} pd ON pd.kind = 'x' AND {pon}"
+        " WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind = 'x' AND {same}){others}",
+        others=others,
         cols=join([q("c.{} AS {}", ident(c), ident(k)) for c, k in zip(child.intent.key, keys, strict=True)]),
         origin=lit(parent.intent.address),
         c=relation(key.child),
@@ -107,13 +123,14 @@ def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey) -> 
     )  # fmt: skip
 
 
-def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey) -> None:
+def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey, others: Composable) -> None:
     """Rows kept but let go of; the columns stand in `reason` with the constraint, so that emitting needs no second query."""
     keys = child.keys
     count = session.run(
         q(
             "INSERT INTO {cd} ({k}, kind, reason) SELECT DISTINCT {cols}, 'n'::\"char\", {why} FROM {c} c JOIN {p} p ON {on}"
-            " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind IN ('x', 'c') AND {same})",
+            " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind IN ('x', 'c') AND {same}){others}",
+            others=others,
             cd=child.intent.temp("d"),
             k=join([ident(k) for k in keys]),
             cols=join([ident("c", c) for c in child.intent.key]),

@@ -8,9 +8,8 @@ Invariant: the order is total, so two runs keep the same rows; every row that po
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
-from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import ForeignKey, Unique
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation
@@ -46,15 +45,23 @@ def moving(references: References) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for key in references.keys for column in key.columns))
 
 
-def find_duplicates(session: Session, intents: Sequence[Intent], *, count_rows: bool = False) -> list[Found]:
-    """Rank each `Duplicates` intent, then deal with what points at its losers."""
+def find_duplicates(
+    session: Session, intents: Sequence[Intent], others: Sequence[Found], *, count_rows: bool = False
+) -> list[Found]:
+    """Rank each `Duplicates` intent, then deal with what points at its losers, unless another declaration moves these rows."""
     founds: list[Found] = []
+    unsettled = {found.intent.target.name for found in others if found.missing or found.changed or found.extra}
     for intent in intents:
         if isinstance(intent.finds, Duplicates):
             found = _rank(session, intent, intent.finds, count_rows)
-            pointing = [it for it in intents if isinstance(it.finds, References) and it.finds.of is intent]
-            children = [_lead(session, it, it.finds) for it in pointing if isinstance(it.finds, References)]
-            _check_limit(session, intent, intent.finds, found, children)
+            children: list[Found] = []
+            tables = {intent.target.name, *(key.child for key in intent.target.referenced_by)}
+            if not (tables & unsettled or intent.protect):
+                children = [
+                    _lead(session, it, it.finds)
+                    for it in intents
+                    if isinstance(it.finds, References) and it.finds.of is intent
+                ]
             founds += [found, *children]
     return founds
 
@@ -145,16 +152,19 @@ def _lead(session: Session, intent: Intent, source: References) -> Found:
         return found
     if source.policy == "fail":
         names = ", ".join(f"{key.name} (ON DELETE {key.action})" for key in source.keys)
-        raise ReconcilerError(
+        found.refused = ReconcilerError(
             f"{intent.address}: {count} rows of {full_name(intent.target.name)} point at rows that would go",
             where=intent.place, why=f"by {names}", todo="say references: repoint (they follow the survivor) or delete",
         )  # fmt: skip
+        return found
     if source.policy == "delete":
         found.extra = _leave(
             session, found, raw("true"), lit(f"points at a duplicate of {full_name(source.of.target.name)}")
         )
         return found
-    _make_room(session, found, source)
+    found.refused = _nowhere(session, found, source) or _make_room(session, found, source)
+    if found.refused:
+        return found
     found.extra = _leave(session, found, raw("m.room IS NOT NULL"), raw("'no room at the survivor: ' || m.room"))
     staged = join([ident(c.name) for c in own])
     moved = q("FROM {m} m JOIN {t} t ON {on} WHERE m.room IS NULL", m=intent.temp("m"), t=relation(intent.target.name),
@@ -174,7 +184,9 @@ def _lead(session: Session, intent: Intent, source: References) -> Found:
         )  # fmt: skip
         return found
     # The reference is part of what identifies the row: it leaves under its old key and comes back under the new one.
-    _refuse_followers(session, found)
+    found.refused = _followed(session, found)
+    if found.refused:
+        return found
     new = [q("m.{}", ident(f"n{columns.index(c) + 1}")) if c in columns else q("t.{}", ident(c)) for c in intent.key]
     found.missing = session.run(
         q("INSERT INTO {d} ({k}, kind, reason) SELECT {new}, 'm'::\"char\", {reason} {moved}", d=intent.temp("d"), k=keys,
@@ -238,7 +250,32 @@ def _values(found: Found, columns: Sequence[str], live: str) -> Composable:
     )
 
 
-def _make_room(session: Session, found: Found, source: References) -> None:
+def _nowhere(session: Session, found: Found, source: References) -> ReconcilerError | None:
+    """A survivor may have NULL where its losers were pointed at."""
+    parent, intent = source.of.target, found.intent
+    for key in source.keys:
+        open_ = [
+            n for n, c in enumerate(key.parent_columns) if c not in source.of.key and not parent.columns[c].not_null
+        ]
+        if not open_:
+            continue
+        count = session.value(
+            q("SELECT count(*) FROM {} c JOIN ({}) f ON {} JOIN {} m ON {} WHERE {}", relation(intent.target.name),
+              _survivors(source.of, key), join([q("f.{} = c.{}", ident(f"o{n}"), ident(c)) for n, c in enumerate(key.columns)], " AND "),
+              intent.temp("m"), on_keys("m", found.keys, "c", intent.key), join([q("f.{} IS NULL", ident(f"s{n}")) for n in open_], " OR "))
+        )  # fmt: skip
+        if count:
+            names = ", ".join(key.parent_columns[n] for n in open_)
+            return ReconcilerError(
+                f"{intent.address}: {count} rows of {full_name(intent.target.name)} cannot be repointed",
+                where=intent.place,
+                why=f"they point at {names} of {full_name(parent.name)} by {key.name}, which is NULL in the row that stays",
+                todo=f"rank rows that have {names} first ({{ {names}: filled }}), or mend these rows by hand",
+            )
+    return None
+
+
+def _make_room(session: Session, found: Found, source: References) -> ReconcilerError | None:
     """Mark rows that a unique key of their table has no room for once they point at the survivor."""
     columns = moving(source)
     for unique in found.intent.target.uniques:
@@ -247,12 +284,13 @@ def _make_room(session: Session, found: Found, source: References) -> None:
         count = session.run(_crowded(found, columns, unique, source))
         if count and not source.drop:
             intent = found.intent
-            raise ReconcilerError(
+            return ReconcilerError(
                 f"{intent.address}: {count} rows of {full_name(intent.target.name)} have no room at the survivor",
                 where=intent.place,
                 why=f"{unique.name} ({', '.join(unique.expressions)}) holds the same value already",
                 todo="say on_collision: drop_child to delete them, or mend these rows first",
             )
+    return None
 
 
 def _crowded(found: Found, columns: Sequence[str], unique: Unique, source: References) -> Composable:
@@ -297,7 +335,7 @@ def _leave(session: Session, found: Found, which: Composable, reason: Composable
     )  # fmt: skip
 
 
-def _refuse_followers(session: Session, found: Found) -> None:
+def _followed(session: Session, found: Found) -> ReconcilerError | None:
     """A row that changes its key must not be pointed at itself."""
     intent = found.intent
     for key in intent.target.referenced_by:
@@ -307,32 +345,10 @@ def _refuse_followers(session: Session, found: Found) -> None:
               on=on_keys("m", found.keys, "t", intent.key))
         )  # fmt: skip
         if count:
-            raise ReconcilerError(
+            return ReconcilerError(
                 f"{intent.address}: rows of {full_name(intent.target.name)} cannot be repointed",
                 where=intent.place,
                 why=f"the reference is part of their key, and {count} rows of {full_name(key.child)} point at them by {key.name}",
                 todo="say references: delete, or repoint these rows by hand first",
             )
-
-
-def _check_limit(session: Session, intent: Intent, source: Duplicates, found: Found, children: Sequence[Found]) -> None:
-    """Losers that are archived have no limit unless one is given; what goes with them always counts."""
-    along = sum(child.extra - child.missing for child in children)
-    going = found.extra + along
-    if source.limit is None:
-        limit = going if source.archive else 0
-    elif source.limit.endswith("%"):
-        rows = session.value(q("SELECT count(*) FROM {}", relation(intent.target.name)))
-        limit = int(Fraction(source.limit[:-1]) * rows / 100)
-    else:
-        limit = int(source.limit)
-    if going > limit:
-        raise ReconcilerError(
-            f"{intent.address} would delete {going} rows; max_delete allows {limit}",
-            where=intent.place,
-            why=f"{found.extra} duplicates"
-            + (f" and {along} rows that point at them" if along else "")
-            + ("" if source.archive else ", which no archive keeps"),
-            todo=f"name an `archive`, or say max_delete: {going} if that is meant",
-            code=Exit.LIMIT,
-        )
+    return None

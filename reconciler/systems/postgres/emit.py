@@ -85,7 +85,7 @@ def _step(
 ) -> Planned:
     intent = found.intent
     step = Step(
-        id=f"{intent.label}/{verb.value}",
+        id=intent.step_id(verb.value),
         connection=intent.connection,
         target=full_name(intent.target.name),
         verb=verb,
@@ -123,7 +123,7 @@ def _line(
 ) -> Composable:
     return q(
         "{} || {} || ',\"before\":' || {} || ',\"after\":' || {} || ',\"reason\":' || {} || '}}'",
-        lit(change_prefix(f"{found.intent.label}/{verb.value}")),
+        lit(change_prefix(found.intent.step_id(verb.value))),
         key,
         before,
         after,

@@ -238,13 +238,19 @@ def _write_staged(work: Work, members: Sequence[Staged], outcome: Outcome) -> No
     fewer = work.looked and verb is Verb.INSERT
     if len(statements) == 1:
         _expect(todo[0].step, todo[0].todo, session.run(statements[0]), or_fewer=fewer)
-        if todo[0].step.archived_by:
-            from_archive(session, todo[0])
+        _take_from_archive(session, todo)
         return
     parts = [q("{} AS ({} RETURNING 1)", ident(f"w{n}"), statement) for n, statement in enumerate(statements)]
     counts = [q("(SELECT count(*) FROM {})", ident(f"w{n}")) for n in range(len(statements))]
     for item, count in zip(todo, session.one(q("WITH {} SELECT {}", join(parts), join(counts))), strict=True):
         _expect(item.step, item.todo, count, or_fewer=fewer)
+    _take_from_archive(session, todo)
+
+
+def _take_from_archive(session: Session, items: Sequence[Staged]) -> None:
+    for item in items:
+        if item.step.archived_by:
+            from_archive(session, item)
 
 
 def _expect(step: Step, wanted: int, count: int, *, or_fewer: bool = False) -> None:

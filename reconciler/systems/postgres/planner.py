@@ -19,6 +19,7 @@ from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
+from reconciler.systems.postgres.losers import check_losers, protected
 from reconciler.systems.postgres.rows import (
     Duplicates,
     Intent,
@@ -73,7 +74,7 @@ def observe(
     check_overlap(session, founds)
     everyone = [
         *founds,
-        *find_duplicates(session, intents, count_rows=count_extra),
+        *find_duplicates(session, intents, founds, count_rows=count_extra),
         *(Found(intent) for intent in bystanders),
     ]
     refuse_moved_keys(session, founds)
@@ -152,6 +153,7 @@ def _staged_in_both(session: Session, one: Found, other: Found) -> bool:
 def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emitted:
     """Steps, edges and risks of everything found."""
     out = Emitted()
+    check_losers(session, founds)
     _protect(founds, out)
     freed, emptied = check_uniques(session, founds)
     of_table: dict[tuple[TableName, Verb], list[Step]] = {}
@@ -185,6 +187,11 @@ def _structure(
         if not isinstance(source, Duplicates):
             continue
         table, address = full_name(found.intent.target.name), found.intent.address
+        if protected(session, found):
+            out.hazards.append(
+                Hazard("blocked", address, f"{table}: {source.constraint} is not added: protected rows share a key")
+            )
+            continue
         needed = lacking(session, catalog, found.intent, source, found.extra)
         out.steps += [*needed.before, *needed.after]
         own = [step for steps in of_table.values() for step in steps if step.address == address]

@@ -161,6 +161,11 @@ class Intent:
         """The head of its steps' ids."""
         return f"{self.address}[{full_name(self.target.name)}]"
 
+    def step_id(self, verb: str) -> str:
+        """The id of its step of this verb; duplicates and rows of the same table that go with them are two deletes."""
+        again = isinstance(self.finds, References) and self.finds.of.target.name == self.target.name
+        return f"{self.label}/{verb}{'#2' if again and verb == 'delete' else ''}"
+
     def parent_policy(self, key: ForeignKey) -> Parent:
         """What to do where this foreign key's parent is gone."""
         named = [self.missing_parent[column] for column in key.columns if column in self.missing_parent]

@@ -121,7 +121,9 @@ class Session:
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
 
-    def check(self, query: Composable, what: str, place: Location | None) -> None:
+    def check(
+        self, query: Composable, what: str, place: Location | None, todo: str = "write it as the column's type has it"
+    ) -> None:
         """Have the server evaluate constants of the user's; what it refuses is said with their place."""
         self.run("SAVEPOINT rc_check")
         try:
@@ -129,9 +131,7 @@ class Session:
         except psycopg.Error as error:
             self.run("ROLLBACK TO SAVEPOINT rc_check")
             why = error.diag.message_primary or str(error)
-            raise ReconcilerError(
-                f"{what} does not fit", where=place, why=why, todo="write it as the column's type has it"
-            ) from None
+            raise ReconcilerError(f"{what} does not fit", where=place, why=why, todo=todo) from None
 
     def single(self, text: str) -> None:
         """Run one statement that a user wrote; the extended protocol refuses several."""
