@@ -108,7 +108,7 @@ class Watched:
             database.sql(text)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def asking(postgres_server: Server) -> Server:
     """The server trusts whoever is here; from now on not these two, of whom nobody else knows."""
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as session:
