@@ -55,6 +55,8 @@ class Observed:
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
+    """Unique keys that are deferred, by connection: they are counted all the same."""
     deferred: list[Deferred] = field(default_factory=list[Deferred])
 
     def steps(self) -> Emitted:
@@ -94,6 +96,11 @@ class Observed:
                 if found.written and not found.intent.finds:
                     yield connection, found
 
+    def _keys(self) -> list[tuple[str, Found]]:
+        """Every unique key, also those that wait."""
+        planned = [(connection, found) for connection, founds in self.founds.items() for found in founds]
+        return [it for it in (*planned, *self.waiting) if isinstance(it[1].intent.finds, Duplicates)]
+
     def intents(self) -> list[tuple[Session, Found]]:
         """What was declared, each with the session its target is on."""
         return [(self.world.session(connection), found) for connection, found in self._declared()]
@@ -125,9 +132,7 @@ class Observed:
                 deletes_extra=True,
                 wrong=self._lacking(connection, found),
             )
-            for connection, founds in self.founds.items()
-            for found in founds
-            if isinstance(found.intent.finds, Duplicates)
+            for connection, found in self._keys()
         ]
         counted += [
             ResourceStatus(
@@ -152,7 +157,8 @@ class Observed:
         return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
-        return write_findings(self.intents(), folder)
+        keys = [(self.world.session(connection), found) for connection, found in self._keys()]
+        return write_findings(self.intents(), keys, folder)
 
 
 def observed(
@@ -207,6 +213,7 @@ def observed(
             bystanders[connection],
             count_extra=count_extra,
         )
+    _defer_keys(result, created)
     _defer(result)
     return result
 
@@ -219,6 +226,53 @@ def _compile(world: World, address: str, resource: Resource, first: int) -> Comp
             return compile_unique_key(world, address, resource, first)
         case _:
             raise AssertionError(f"{address}: no kind compiles it")
+
+
+def _defer_keys(result: Observed, created: Mapping[tuple[str, TableName], str]) -> None:
+    """A unique key is planned on rows that nothing else in this plan changes, or not at all."""
+    archives = dict(created)
+    gone: set[str] = set()
+    for connection, founds in result.founds.items():
+        session, catalog = result.world.session(connection), result.world.catalog(connection)
+        for found in founds:
+            source, address = found.intent.finds, found.intent.address
+            if not isinstance(source, Duplicates) or found.intent.protect:
+                continue
+            tables = [
+                found.intent.target.name,
+                *(key.child for key in found.intent.target.referenced_by if found.extra),
+            ]
+            # Without duplicates rows that only go cannot hurt.
+            writers = [
+                it.intent.address
+                for it in founds
+                if it.intent.target.name in tables and it.intent.address not in (address, *gone) and not it.waits
+                if it.missing or it.changed or (it.extra and found.extra)
+            ]
+            writer = found.waits or next(iter(writers), "")
+            archive = (connection, source.archive) if source.archive and found.extra else None
+            if writer and (found.extra or lacking(session, catalog, found.intent, source, 0).after):
+                result.deferred.append(
+                    Deferred(
+                        address,
+                        f"rows of {full_name(found.intent.target.name)} are changed by {writer}; plan again after apply",
+                    )
+                )
+            elif archive and archives.get(archive, address) != address:
+                result.deferred.append(
+                    Deferred(
+                        address,
+                        f"its archive {full_name(archive[1])} is created by {archives[archive]}; plan again after apply",
+                    )
+                )
+            else:
+                if archive and catalog.find(archive[1]) is None:
+                    archives[archive] = address
+                continue
+            gone.add(address)
+            result.waiting.append((connection, found))
+    for connection, founds in result.founds.items():
+        result.founds[connection] = [found for found in founds if found.intent.address not in gone]
 
 
 def _defer(result: Observed) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler.systems.postgres.differ import Found
-from reconciler.systems.postgres.rows import full_name
-from reconciler.systems.postgres.session import Session, ident, join, lit, q
+from reconciler.systems.postgres.rows import full_name, on_keys
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 _KINDS = {"m": "missing", "c": "changed", "x": "extra"}
 
 
-def write_findings(founds: Sequence[tuple[Session, Found]], folder: Path) -> tuple[Path, ...]:
-    """missing.csv, changed.csv, extra.csv (only rows that would be deleted are told one by one)."""
+def write_findings(
+    founds: Sequence[tuple[Session, Found]], keys: Sequence[tuple[Session, Found]], folder: Path
+) -> tuple[Path, ...]:
+    """missing.csv, changed.csv, extra.csv (only rows that would be deleted are told one by one); of unique keys duplicates.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for kind, name in _KINDS.items():
@@ -29,4 +31,23 @@ def write_findings(founds: Sequence[tuple[Session, Found]], folder: Path) -> tup
                 for block in session.copy_out(query):
                     file.write(block)
         paths.append(path)
+    if keys:
+        paths.append(folder / "duplicates.csv")
+        with paths[-1].open("wb") as file:
+            file.write(b"resource,table,key,stays,why\n")
+            for session, found in keys:
+                for block in session.copy_out(_duplicates(found)):
+                    file.write(block)
     return tuple(paths)
+
+
+def _duplicates(found: Found) -> Composable:
+    key, stays = (
+        join([q("{}.{}::text", raw(letter), ident(prefix + k[1:])) for k in found.keys])
+        for letter, prefix in (("d", "k"), ("r", "v"))
+    )
+    return q(
+        "COPY (SELECT {}, {}, concat_ws(', ', {}), concat_ws(', ', {}), d.reason FROM {} d JOIN {} r ON {} ORDER BY 3) TO STDOUT (FORMAT csv)",
+        lit(found.intent.address), lit(full_name(found.intent.target.name)), key, stays, found.intent.temp("d"), found.intent.temp("r"),
+        on_keys("d", found.keys, "r", found.keys)
+    )  # fmt: skip
