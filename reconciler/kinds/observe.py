@@ -24,7 +24,7 @@ from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.extract import extract_rows
-from reconciler.systems.postgres.findings import write_duplicates, write_findings
+from reconciler.systems.postgres.findings import write_findings
 from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableSource, full_name
@@ -63,6 +63,8 @@ class Observed:
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
     records: list[Compared] = field(default_factory=list["Compared"])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
+    """Unique keys that are deferred, by connection: they are counted all the same."""
     deferred: list[Deferred] = field(default_factory=list[Deferred])
 
     def steps(self) -> Emitted:
@@ -117,6 +119,11 @@ class Observed:
                 if found.written and not found.intent.finds:
                     yield connection, found
 
+    def _keys(self) -> list[tuple[str, Found]]:
+        """Every unique key, also those that wait."""
+        planned = [(connection, found) for connection, founds in self.founds.items() for found in founds]
+        return [it for it in (*planned, *self.waiting) if isinstance(it[1].intent.finds, Duplicates)]
+
     def intents(self) -> list[tuple[Session, Found]]:
         """What was declared, each with the session its target is on."""
         return [(self.world.session(connection), found) for connection, found in self._declared()]
@@ -148,9 +155,7 @@ class Observed:
                 deletes_extra=True,
                 wrong=self._lacking(connection, found),
             )
-            for connection, founds in self.founds.items()
-            for found in founds
-            if isinstance(found.intent.finds, Duplicates)
+            for connection, found in self._keys()
         ]
         counted += [
             ResourceStatus(
@@ -188,18 +193,11 @@ class Observed:
         return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
-        written = self._write_findings(folder)
-        ranked = [
-            (self.world.session(connection), found)
-            for connection, founds in self.founds.items()
-            for found in founds
-            if isinstance(found.intent.finds, Duplicates)
-        ]
-        return (*written, *write_duplicates(ranked, folder)) if ranked else written
-
-    def _write_findings(self, folder: Path) -> tuple[Path, ...]:
-        paths = write_findings(self.intents(), folder)
+        keys = [(self.world.session(connection), found) for connection, found in self._keys()]
+        paths = write_findings(self.intents(), keys, folder)
         for path in paths:
+            if path.stem == "duplicates":
+                continue
             with path.open("a", encoding="utf-8", newline="") as file:
                 out = csv.writer(file, lineterminator="\n")
                 for it in self.records:
@@ -271,6 +269,7 @@ def observed(
             bystanders[connection],
             count_extra=count_extra,
         )
+    _defer_keys(result, created)
     changing = _defer(result)
     if records:
         from reconciler.kinds.pds_records import find_records
@@ -324,6 +323,53 @@ def _compile(world: World, address: str, resource: Resource, first: int) -> Comp
             raise AssertionError(f"{address}: no kind compiles it")
 
 
+def _defer_keys(result: Observed, created: Mapping[tuple[str, TableName], str]) -> None:
+    """A unique key is planned on rows that nothing else in this plan changes, or not at all."""
+    archives = dict(created)
+    gone: set[str] = set()
+    for connection, founds in result.founds.items():
+        session, catalog = result.world.session(connection), result.world.catalog(connection)
+        for found in founds:
+            source, address = found.intent.finds, found.intent.address
+            if not isinstance(source, Duplicates) or found.intent.protect:
+                continue
+            tables = [
+                found.intent.target.name,
+                *(key.child for key in found.intent.target.referenced_by if found.extra),
+            ]
+            # Without duplicates rows that only go cannot hurt.
+            writers = [
+                it.intent.address
+                for it in founds
+                if it.intent.target.name in tables and it.intent.address not in (address, *gone) and not it.waits
+                if it.missing or it.changed or (it.extra and found.extra)
+            ]
+            writer = found.waits or next(iter(writers), "")
+            archive = (connection, source.archive) if source.archive and found.extra else None
+            if writer and (found.extra or lacking(session, catalog, found.intent, source, 0).after):
+                result.deferred.append(
+                    Deferred(
+                        address,
+                        f"rows of {full_name(found.intent.target.name)} are changed by {writer}; plan again after apply",
+                    )
+                )
+            elif archive and archives.get(archive, address) != address:
+                result.deferred.append(
+                    Deferred(
+                        address,
+                        f"its archive {full_name(archive[1])} is created by {archives[archive]}; plan again after apply",
+                    )
+                )
+            else:
+                if archive and catalog.find(archive[1]) is None:
+                    archives[archive] = address
+                continue
+            gone.add(address)
+            result.waiting.append((connection, found))
+    for connection, founds in result.founds.items():
+        result.founds[connection] = [found for found in founds if found.intent.address not in gone]
+
+
 def _defer(result: Observed) -> dict[tuple[str, TableName], str]:
     """A resource whose source this very plan changes can only be planned after."""
     changing = {
@@ -335,17 +381,6 @@ def _defer(result: Observed) -> dict[tuple[str, TableName], str]:
     for founds in result.founds.values():
         for found in list(founds):
             if found.intent.finds:
-                table = full_name(found.intent.target.name)
-                writers = {
-                    other.intent.address
-                    for other in founds
-                    if other.intent.target.name == found.intent.target.name
-                    and other.intent.address != found.intent.address
-                    and (other.missing or other.changed or other.extra)
-                }
-                if writers:
-                    reason = f"{table} is changed by {min(writers)}; plan again after apply"
-                    result.deferred.append(Deferred(found.intent.address, reason))
                 continue
             source = found.intent.source
             if not isinstance(source, TableSource):

@@ -6,6 +6,8 @@ and what the database lacks to keep it so (`systems/postgres/structure.py` plans
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from reconciler.kinds.collections import Compiled, find_table, place_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
@@ -74,11 +76,24 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
     return Compiled([intent, *children])
 
 
+_KIN: LiteralString = """
+SELECT CASE WHEN c.relispartition THEN 'is a partition of another table'
+            WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) THEN 'has tables that inherit from it' END
+FROM pg_class c WHERE c.oid = %s"""
+
+
 def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Table) -> None:
     if table.kind not in "rp":
         raise ReconcilerError(
             f"{address}: {full_name(table.name)} is not a table", where=place_of(world, address, "table")
         )
+    kin = world.session(unique_key.target()[0]).value(_KIN, (table.oid,)) or ""
+    if kin:
+        raise ReconcilerError(
+            f"{address}: {full_name(table.name)} {kin}", where=place_of(world, address, "table"),
+            why="a unique key of this table alone would not hold for all rows that are read or point at it",
+            todo="name the partitioned table itself" if "partition" in kin else "keep the key of each table on its own",
+        )  # fmt: skip
     named = [(column, ("key", str(n))) for n, column in enumerate(unique_key.key)]
     named += [(rule.column, ("keep", str(n))) for n, rule in enumerate(unique_key.keep) if isinstance(rule, Rule)]
     for column, (word, index) in named:
@@ -112,16 +127,16 @@ def _identity(table: Table, address: str, place: Location | None) -> tuple[str, 
 def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table) -> Duplicates:
     connection, _ = unique_key.target()
     session = world.session(connection)
-    where = None
+    where, forms = None, ()
     if unique_key.where:
         where = prove_condition(session, _bound(world, unique_key.where), table, place_of(world, address, "where"))
+        forms = predicate_as_written(session, table, unique_key.key, where, place_of(world, address, "where"))
     archive = unique_key.archive_table()
     return Duplicates(
         key=tuple(unique_key.key),
         where=where,
-        where_text=predicate_as_written(session, table, unique_key.key, where, place_of(world, address, "where"))
-        if where
-        else None,
+        where_text=forms[-1] if forms else None,
+        where_forms=forms,
         nulls_equal=unique_key.nulls == "not_distinct",
         rules=tuple(_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep)),
         archive=TableName(archive.schema or table.name.schema or "public", archive.name) if archive else None,

@@ -84,6 +84,8 @@ def step_line(step: Step) -> str:
         tree["triggers"] = step.triggers
     if step.unique:
         tree["unique"] = list(step.unique)
+    if step.where:
+        tree["where"] = step.where
     if step.archive:
         tree["archive"] = step.archive
     if step.archived_by:
@@ -315,6 +317,7 @@ def _parse_step(tree: dict[str, object]) -> Step:
         notes=tuple(fields["notes"]),
         triggers=cast("str", tree.get("triggers", "fire")),
         unique=tuple(fields.get("unique", ())),
+        where=cast("str", tree.get("where", "")),
         archive=cast("str", tree.get("archive", "")),
         archived_by=cast("str", tree.get("archived_by", "")),
         apart=cast("bool", tree.get("apart", False)),

@@ -85,6 +85,8 @@ class Step:
     triggers: str = "fire"
     unique: tuple[str, ...] = ()
     """Columns that a deleted row shares with the one that is kept for it (`Change.kept`)."""
+    where: str = ""
+    """The condition under which these columns are unique, of the row that is kept too; empty for always."""
     archive: str = ""
     """The table that deleted rows go to; of inserts the one they come back from."""
     archived_by: str = ""

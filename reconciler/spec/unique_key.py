@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from reconciler.plan.names import TableName
+from reconciler.plan.names import LONGEST, TableName
 from reconciler.spec.collection import ColumnNames, Condition, Limit, connection_and_table
 from reconciler.spec.models import Resource, Strict
 from reconciler.spec.values import Number
@@ -55,6 +55,16 @@ def _rule(value: object) -> object:
         "a rule is { column: [values, best first] }, { column: one of newest, oldest, highest, lowest, filled, longest },"
         " or an SQL expression",
     )
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) > LONGEST:
+        raise PydanticCustomError(
+            "shape",
+            "`{name}` is longer than the {most} bytes PostgreSQL allows a name",
+            {"name": name, "most": LONGEST},
+        )
+    return name
 
 
 Keep: TypeAlias = Annotated[
@@ -120,7 +130,7 @@ class UniqueKey(Resource):
         description='How many rows may be deleted at most: a number, or a share of the table such as "5%". Default: no limit for rows '
         "that are archived, else 0.",
     )
-    constraint: str | None = Field(
+    constraint: Annotated[str, AfterValidator(_short)] | None = Field(
         None,
         min_length=1,
         description="The name of the constraint, or of the unique index if the key is partial. Default: as PostgreSQL names it.",

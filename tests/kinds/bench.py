@@ -23,7 +23,10 @@ connections:
   backup: { postgres: "${env:BACKUP_URL}" }
 """
 
-_MOMENT = re.compile(r'"[-0-9 :.]{19,26}\+00",([0-9a-f]{16},)')  # archived_at, plan_id
+_MOMENT = re.compile(r'"2[-0-9]{9} [:.0-9]{8,15}\+00"')
+_ARCHIVES = """
+SELECT format('%I.%I', table_schema, table_name) FROM information_schema.columns WHERE column_name = 'archived_at'
+"""
 
 # Constraints and indexes: what a dump of rows does not show.
 _STRUCTURE = """
@@ -59,7 +62,11 @@ class Bench:
 
     def dump(self) -> Dump:
         """Every row of the production; when rows were archived is no part of how it is to be."""
-        return {name: [_MOMENT.sub(r"\1", row) for row in rows] for name, rows in self.production.dump().items()}
+        archives = {name for (name,) in self.production.sql(_ARCHIVES)}
+        return {
+            name: [_MOMENT.sub("", row) if name in archives else row for row in rows]
+            for name, rows in self.production.dump().items()
+        }
 
     def structure(self) -> list[str]:
         """Every constraint and index of the production."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from reconciler.plan.errors import Drift
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.guard import NAMED
-from reconciler.systems.postgres.rows import relation
+from reconciler.systems.postgres.proof import prove_condition
+from reconciler.systems.postgres.rows import alias, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.staging import Staged
 
@@ -30,11 +31,15 @@ def refuse_lone(session: Session, item: Staged) -> None:
         for name in item.step.unique
     ]
     table = relation(item.table.name)
-    stays = q("FROM {} s WHERE {}", table, join([*_survivor(item), *shared], " AND "))
+    of_key = table
+    if item.step.where:
+        proven = prove_condition(session, (item.step.where,), item.table, None)
+        of_key = q("(SELECT * FROM {} AS {} WHERE {})", table, alias(item.table.name), proven)
+    stays = q("FROM {} s WHERE {}", of_key, join([*_survivor(item), *shared], " AND "))
     if len(staged) < len(shared):  # a generated column stands in no image
         stays = q(
             "FROM {} s JOIN {} o ON {} WHERE {}",
-            table,
+            of_key,
             table,
             item.on_key("p", "o"),
             join([*_survivor(item), *shared], " AND "),

@@ -57,6 +57,8 @@ class Found:
     missing: int = 0
     changed: int = 0
     extra: int = 0
+    waits: str = ""
+    """The resource that changes the rows it looks at, so that it can only be planned afterwards."""
     refused: ReconcilerError | None = None
     """Why no plan can be made of it; `status` still counts it."""
     notes: list[str] = field(default_factory=list[str])

@@ -50,19 +50,23 @@ def find_duplicates(
 ) -> list[Found]:
     """Rank each `Duplicates` intent, then deal with what points at its losers, unless another declaration moves these rows."""
     founds: list[Found] = []
-    unsettled = {found.intent.target.name for found in others if found.missing or found.changed or found.extra}
+    unsettled = {it.intent.target.name: it.intent.address for it in others if it.missing or it.changed or it.extra}
     for intent in intents:
-        if isinstance(intent.finds, Duplicates):
-            found = _rank(session, intent, intent.finds, count_rows)
-            children: list[Found] = []
-            tables = {intent.target.name, *(key.child for key in intent.target.referenced_by)}
-            if not (tables & unsettled or intent.protect):
-                children = [
-                    _lead(session, it, it.finds)
-                    for it in intents
-                    if isinstance(it.finds, References) and it.finds.of is intent
-                ]
-            founds += [found, *children]
+        if not isinstance(intent.finds, Duplicates):
+            continue
+        found = _rank(session, intent, intent.finds, count_rows)
+        tables = [intent.target.name, *(key.child for key in intent.target.referenced_by if found.extra)]
+        found.waits = next((unsettled[name] for name in tables if name in unsettled), "")
+        founds.append(found)
+        if found.extra and not (found.waits or intent.protect):
+            children = [
+                _lead(session, it, it.finds)
+                for it in intents
+                if isinstance(it.finds, References) and it.finds.of is intent
+            ]
+            founds += children
+            moved = [it for it in (found, *children) if it.missing or it.changed or it.extra]
+            unsettled |= {it.intent.target.name: intent.address for it in moved}
     return founds
 
 

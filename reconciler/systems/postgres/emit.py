@@ -69,7 +69,10 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
         )
         if duplicates:
             archive = full_name(duplicates.archive) if duplicates.archive else ""
-            losing = replace(losing, step=replace(losing.step, unique=duplicates.key, archive=archive))
+            losing = replace(
+                losing,
+                step=replace(losing.step, unique=duplicates.key, where=duplicates.where_text or "", archive=archive),
+            )
         steps.append(losing)
     return steps
 

@@ -15,6 +15,7 @@ from reconciler.systems.postgres.session import Session, ident, q, raw
 
 def extract_rows(founds: Sequence[tuple[Session, Found]], folder: Path) -> tuple[str, ...]:
     """One `<table>.jsonl` for each table, and the manifest that says how values are spelled."""
+    folder.mkdir(parents=True, exist_ok=True)
     by_table: dict[TableName, list[tuple[Session, Found]]] = {}
     for session, found in founds:
         by_table.setdefault(found.intent.target.name, []).append((session, found))

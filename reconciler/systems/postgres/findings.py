@@ -7,14 +7,16 @@ from pathlib import Path
 
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import full_name, on_keys
-from reconciler.systems.postgres.session import Session, ident, join, lit, q
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 _KINDS = {"m": "missing", "c": "changed", "x": "extra"}
 _HEAD = b"resource,table,key\n"
 
 
-def write_findings(founds: Sequence[tuple[Session, Found]], folder: Path) -> tuple[Path, ...]:
-    """missing.csv, changed.csv, extra.csv (only rows that would be deleted are told one by one)."""
+def write_findings(
+    founds: Sequence[tuple[Session, Found]], keys: Sequence[tuple[Session, Found]], folder: Path
+) -> tuple[Path, ...]:
+    """missing.csv, changed.csv, extra.csv (only rows that would be deleted are told one by one); of unique keys duplicates.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for kind, name in _KINDS.items():
@@ -30,22 +32,23 @@ def write_findings(founds: Sequence[tuple[Session, Found]], folder: Path) -> tup
                 for block in session.copy_out(query):
                     file.write(block)
         paths.append(path)
+    if keys:
+        paths.append(folder / "duplicates.csv")
+        with paths[-1].open("wb") as file:
+            file.write(b"resource,table,key,survivor,reason\n")
+            for session, found in keys:
+                for block in session.copy_out(_duplicates(found)):
+                    file.write(block)
     return tuple(paths)
 
 
-def write_duplicates(founds: Sequence[tuple[Session, Found]], folder: Path) -> tuple[Path, ...]:
-    """duplicates.csv: each row that shares a key with a better one, and that one's key."""
-    path = folder / "duplicates.csv"
-    with path.open("wb") as file:
-        file.write(b"resource,table,key,survivor,reason\n")
-        for session, found in founds:
-            keys = join([q("r.{}::text", ident(k)) for k in found.keys])
-            survivors = join([q("r.{}::text", ident("v" + k[1:])) for k in found.keys])
-            query = q(
-                "COPY (SELECT {}, {}, concat_ws(', ', {}), concat_ws(', ', {}), d.reason FROM {} r JOIN {} d ON {} ORDER BY 3)"
-                " TO STDOUT (FORMAT csv)", lit(found.intent.address), lit(full_name(found.intent.target.name)), keys, survivors,
-                found.intent.temp("r"), found.intent.temp("d"), on_keys("r", found.keys, "d", found.keys)
-            )  # fmt: skip
-            for block in session.copy_out(query):
-                file.write(block)
-    return (path,)
+def _duplicates(found: Found) -> Composable:
+    key, stays = (
+        join([q("{}.{}::text", raw(letter), ident(prefix + k[1:])) for k in found.keys])
+        for letter, prefix in (("d", "k"), ("r", "v"))
+    )
+    return q(
+        "COPY (SELECT {}, {}, concat_ws(', ', {}), concat_ws(', ', {}), d.reason FROM {} d JOIN {} r ON {} ORDER BY 3) TO STDOUT (FORMAT csv)",
+        lit(found.intent.address), lit(full_name(found.intent.target.name)), key, stays, found.intent.temp("d"), found.intent.temp("r"),
+        on_keys("d", found.keys, "r", found.keys)
+    )  # fmt: skip

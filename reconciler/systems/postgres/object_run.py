@@ -20,7 +20,7 @@ from reconciler.plan.statements import ROUTINES, Statement, one_statement
 from reconciler.plan.step import Change, Image, Step, Verb
 from reconciler.systems.postgres.objects import KINDS, Kind, instead
 from reconciler.systems.postgres.session import Session, explain
-from reconciler.systems.postgres.structure import STRUCTURE, clear_invalid, duplicates_came, locked_by
+from reconciler.systems.postgres.structure import STRUCTURE, clear, duplicates_came, locked_by
 
 OBJECT_VERBS = frozenset({Verb.CREATE, Verb.ALTER, Verb.DROP})
 _LONGEST = 200
@@ -130,8 +130,8 @@ class ObjectRun:
             if after is None:
                 self._drop(kind, item)
             else:
-                if item.kind in STRUCTURE:
-                    clear_invalid(self.session, item.change)
+                if item.kind in STRUCTURE and item.kind != "column":
+                    clear(self.session, item.name)
                 self.session.single(str(after["sql"]))
                 _expect(self.session, kind, item)
         except psycopg.errors.UniqueViolation as error:

@@ -78,8 +78,9 @@ def observe(
         *(Found(intent) for intent in bystanders),
     ]
     refuse_moved_keys(session, founds)
-    follow_deletes(session, catalog, everyone)
-    check_parents(session, everyone)
+    settled = [found for found in everyone if not found.waits]
+    follow_deletes(session, catalog, settled)
+    check_parents(session, settled)
     return everyone
 
 

@@ -104,6 +104,8 @@ class Duplicates:
     key: tuple[str, ...]
     where: Composable | None
     where_text: str | None
+    """As the server writes it in the end; `where_forms` are the forms it goes through, as an index of somebody else's may have it."""
+    where_forms: tuple[str, ...]
     nulls_equal: bool
     rules: tuple[Rule, ...]
     archive: TableName | None

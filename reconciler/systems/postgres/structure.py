@@ -59,12 +59,20 @@ def _archive(session: Session, catalog: Catalog, intent: Intent, name: TableName
         )  # fmt: skip
     wanted |= ARCHIVED
     table, target = catalog.find(name), full_name(name)
+    if name == intent.target.name:
+        raise ReconcilerError(f"{intent.address}: {target} cannot be the archive of itself", where=intent.place)
     if table is None:
+        _check_new(session, intent, name)
         columns = join([q("{} {}", ident(column), raw(type_)) for column, type_ in wanted.items()], ",\n  ")
         sql = _text(session, q("CREATE TABLE {} (\n  {}\n)", relation(name), columns))
         return (_planned(session, intent, target, ("table", target), {"sql": sql}),)
     there = {column.name: column.type for column in table.columns.values()}
     wrong = [f"{c}: {there[c]} there, {type_} needed" for c, type_ in wanted.items() if there.get(c, type_) != type_]
+    wrong += [
+        f"{c.name}: gives itself its values"
+        for c in table.columns.values()
+        if c.name in wanted and (c.generated or c.identity == "a")
+    ]
     unfilled = [c.name for c in table.columns.values() if c.name not in wanted and c.not_null and not c.default]
     if wrong or unfilled or table.kind not in "rp":
         raise ReconcilerError(
@@ -82,6 +90,20 @@ def _archive(session: Session, catalog: Catalog, intent: Intent, name: TableName
     )  # fmt: skip
 
 
+def _check_new(session: Session, intent: Intent, name: TableName) -> None:
+    schema, there = session.one(_ROOM, (here := name.schema or "public", here, name.name, here, name.name))
+    if not schema:
+        raise ReconcilerError(
+            f"{intent.address}: there is no schema {quote(name.schema or 'public')} for the archive {full_name(name)}",
+            where=intent.place, todo="create it, or name another archive",
+        )  # fmt: skip
+    if there:
+        raise ReconcilerError(
+            f"{intent.address}: the name {full_name(name)} of the archive is taken by something else", where=intent.place,
+            todo="name another archive",
+        )  # fmt: skip
+
+
 def _dotted(table: TableName, name: str) -> str:
     return ".".join(quote(part) for part in (table.schema or "public", table.name, name))
 
@@ -94,8 +116,9 @@ def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple
     shown = ", ".join(quote(column) for column in source.key)
     definition = _text(session, q("UNIQUE{} ({}){}", nulls, raw(shown), where))
     there = {row[0]: row for row in session.rows(_UNIQUE_INDEXES, (table.oid,))}
-    wanted = _same(definition, source.key)
-    enforcing = [row for row in there.values() if row[2] and _same(row[1], row[3]) == wanted]
+    wanted = [_same(definition, source.key)]
+    wanted += [(wanted[0][0], wanted[0][1], form) for form in source.where_forms]
+    enforcing = [row for row in there.values() if row[2] and _same(row[1], row[3]) in wanted]
     if enforcing:
         row = min(enforcing, key=lambda row: (row[0] != name, row[0]))
         kind = "the constraint" if row[4] else "a unique index only:"
@@ -111,15 +134,21 @@ def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple
         )  # fmt: skip
     if name in there:
         notes = (f"an invalid index {name} is left from an earlier attempt: it is built again",)
-    elif session.value(_TAKEN, (name, table.oid)):
+    elif session.value(_TAKEN, (name, table.oid, name, table.oid)):
         raise ReconcilerError(
-            f"{intent.address}: the name {name} is taken by another relation", where=intent.place,
+            f"{intent.address}: the name {name} is taken by another relation or constraint", where=intent.place,
             todo="name another `constraint`",
         )  # fmt: skip
     if source.online and table.kind == "p":
         raise ReconcilerError(
             f"{intent.address}: an index of a partitioned table cannot be built concurrently", where=intent.place,
             todo="say lock: brief",
+        )  # fmt: skip
+    if beside := [column for (column,) in session.rows(_PARTED_BY, (table.oid,)) if column not in source.key]:
+        raise ReconcilerError(
+            f"{intent.address}: a key of the partitioned {full_name(table.name)} must hold what it is partitioned by", where=intent.place,
+            why=f"{beside[0] or 'an expression'} is not in the key, and each partition keeps its own rows unique only",
+            todo=f"add {beside[0]} to the key" if beside[0] else None,
         )  # fmt: skip
     dotted = _dotted(table.name, name)
     how = raw("CREATE UNIQUE INDEX CONCURRENTLY" if source.online else "CREATE UNIQUE INDEX")
@@ -156,23 +185,41 @@ SELECT c.relname, {_DEFINITION}, i.indisvalid,
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisunique AND i.indrelid = %s"""
 
 _TAKEN: LiteralString = """
-SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace WHERE c.relname = %s AND t.oid = %s)"""
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace WHERE c.relname = %s AND t.oid = %s)
+ OR EXISTS (SELECT FROM pg_constraint k WHERE k.conname = %s AND k.conrelid = %s)"""
+
+_ROOM: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s),
+       EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s)
+    OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = %s AND t.typname = %s)"""
+
+_PARTED_BY: LiteralString = """
+SELECT a.attname FROM pg_partitioned_table p CROSS JOIN unnest(string_to_array(p.partattrs::text, ' ')::int2[]) n
+ LEFT JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = n AND n <> 0 WHERE p.partrelid = %s"""
 
 
 def predicate_as_written(
     session: Session, table: Table, key: Sequence[str], where: Composable, place: Location | None
-) -> str:
-    """The condition of a partial key as the server will write it: asked of an index over a temporary copy of the table."""
+) -> tuple[str, ...]:
+    """The condition of a partial key as the server writes it, asked of an index over a temporary copy of the table.
+
+    What it writes it may write otherwise when it reads it back: the last form is the one that stays as it is.
+    """
     session.run("SAVEPOINT rc_predicate")
+    forms: list[str] = []
     try:
         columns = join([ident(column) for column in key])
         session.run(q("CREATE TEMP TABLE {} (LIKE {})", ident(table.name.name), relation(table.name)))
-        session.run(
-            q("CREATE UNIQUE INDEX rc_predicate ON pg_temp.{} ({}) WHERE {}", ident(table.name.name), columns, where)
-        )
-        return session.value(
-            "SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = 'pg_temp.rc_predicate'::regclass"
-        )
+        while len(forms) < 2 or forms[-1] != forms[-2]:
+            session.run(q("CREATE UNIQUE INDEX rc_predicate ON pg_temp.{} ({}) WHERE {}", ident(table.name.name), columns,
+                          raw(forms[-1]) if forms else where))  # fmt: skip
+            forms.append(
+                session.value(
+                    "SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = 'pg_temp.rc_predicate'::regclass"
+                )
+            )
+            session.run("DROP INDEX pg_temp.rc_predicate")
+        return tuple(dict.fromkeys(forms))
     except psycopg.Error as error:
         raise ReconcilerError(
             "this condition cannot be that of a partial key", where=place, why=error.diag.message_primary or "the server refuses it",
@@ -273,12 +320,11 @@ def _index(session: Session, name: str) -> Row | None:
     return next((row for row in session.rows(_UNIQUE_INDEXES, (oid,)) if row[0] == split_dotted(name)[2]), None)
 
 
-def clear_invalid(session: Session, change: Change) -> None:
-    """Drop what an earlier attempt to build the index left; nothing uses it."""
-    if change.key[0] in ("constraint", "unique index"):
-        found = _index(session, change.key[1])
-        if found and not found[2]:
-            UniqueIndexKind().drop(session, change.key[1])
+def clear(session: Session, name: str) -> None:
+    """An invalid index that an earlier attempt left makes way for the one that takes its name."""
+    found = _index(session, name)
+    if found and not found[2]:
+        session.run(q("DROP INDEX {}", ident(_table(name).schema or "public", split_dotted(name)[2])))
 
 
 def build_apart(session: Session, change: Change) -> bool:
