@@ -10,14 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import psycopg
-from psycopg.rows import dict_row
-
 from tests.storage import tokens
-from tests.storage.double_objects import Json, Objects, Refusal, Stored
+from tests.storage.double_objects import Objects, Refusal, Stored, connected, metadata_of
 from tests.storage.faults import Fault
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.database = psycopg.connect(self.double.dsn, autocommit=True, row_factory=dict_row)
+        self.database = connected(self.double.dsn)
         self.double.opened(self.connection)
 
     def finish(self) -> None:
@@ -160,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
                 return _no_route(self.command, "/" + "/".join(parts))
 
     def _objects(self, role: str) -> Objects:
-        return Objects(cast("psycopg.Connection[Json]", self.database), self.double.folder, self.double.secret, role)
+        return Objects(self.database, self.double.folder, self.double.secret, role)
 
     def _role(self) -> str | Reply:
         """Of the key; the gateway knows secret keys, the server itself reads tokens."""
@@ -175,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(403, "Unauthorized", str(error)) from None
 
     def _stored(self, stored: Stored) -> Reply:
-        metadata = stored.row["metadata"] or {}
+        metadata = metadata_of(stored.row)
         headers = {
             "content-type": str(metadata.get("mimetype") or "application/octet-stream"), "etag": str(metadata.get("eTag") or ""),
             "accept-ranges": "bytes",

@@ -7,13 +7,12 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
-from collections.abc import Generator
 
 import psycopg
 from psycopg.rows import dict_row
@@ -74,7 +73,9 @@ class Objects:
         except psycopg.errors.UniqueViolation:
             raise Refusal(409, "Duplicate", "The resource already exists") from None
         except psycopg.errors.ForeignKeyViolation as error:
-            raise Refusal(409, "ResourceReferenced", f"The resource is referenced: {error.diag.message_primary}") from None
+            raise Refusal(
+                409, "ResourceReferenced", f"The resource is referenced: {error.diag.message_primary}"
+            ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refusal(403, "Unauthorized", error.diag.message_primary or "access denied") from None
 
@@ -165,7 +166,7 @@ class Objects:
     def info(self, bucket: str, name: str) -> Json:
         """Of the row alone; nobody looks for the bytes."""
         row = self.row(bucket, name)
-        metadata = row["metadata"] or {}
+        metadata = metadata_of(row)
         return {
             "id": row["id"], "name": row["name"], "version": row["version"], "bucket_id": bucket, "size": metadata.get("size"),
             "content_type": metadata.get("mimetype"), "cache_control": metadata.get("cacheControl"), "etag": metadata.get("eTag"),
@@ -211,7 +212,8 @@ class Objects:
             raise Refusal(400, "InvalidRequest", f"Bulk object requests are limited to {BATCH} objects per request.")
         with self._transaction() as cursor:
             rows = cursor.execute(
-                "DELETE FROM storage.objects WHERE bucket_id = %s AND name = ANY(%s) RETURNING *, id::text AS id", (bucket, names)
+                "DELETE FROM storage.objects WHERE bucket_id = %s AND name = ANY(%s) RETURNING *, id::text AS id",
+                (bucket, names),
             ).fetchall()
         for row in rows:
             self._file(bucket, row["name"], row["version"]).unlink(missing_ok=True)
@@ -225,7 +227,9 @@ class Objects:
         if len(names) > BATCH:
             raise Refusal(400, "InvalidRequest", f"body/paths must NOT have more than {BATCH} items")
         with self._transaction() as cursor:
-            rows = cursor.execute("SELECT name FROM storage.objects WHERE bucket_id = %s AND name = ANY(%s)", (bucket, names))
+            rows = cursor.execute(
+                "SELECT name FROM storage.objects WHERE bucket_id = %s AND name = ANY(%s)", (bucket, names)
+            )
             known = {row["name"] for row in rows}
         error = "Either the object does not exist or you do not have access to it"
         return [
@@ -254,7 +258,9 @@ class Objects:
 
     def _insert(self, bucket: str, name: str, metadata: Mapping[str, object], version: str, *, upsert: bool) -> Json:
         conflict = (
-            " ON CONFLICT (bucket_id, name) DO UPDATE SET metadata = excluded.metadata, version = excluded.version" if upsert else ""
+            " ON CONFLICT (bucket_id, name) DO UPDATE SET metadata = excluded.metadata, version = excluded.version"
+            if upsert
+            else ""
         )
         with self._transaction() as cursor:
             cursor.execute(
@@ -269,6 +275,14 @@ class Objects:
     def _file(self, bucket: str, name: str, version: str | None) -> Path:
         """Bytes are found by the name and version of the row: a row renamed by SQL has lost them."""
         return self.folder / hashlib.sha256(f"{bucket}/{name}/{version}".encode()).hexdigest()
+
+
+def connected(dsn: str) -> psycopg.Connection[Json]:
+    return psycopg.Connection[Json].connect(dsn, autocommit=True, row_factory=dict_row)
+
+
+def metadata_of(row: Json) -> Json:
+    return cast("Json", row["metadata"] or {})
 
 
 def _check(name: str) -> None:
@@ -289,7 +303,12 @@ def _entry(row: Json) -> Json:
 
 
 def _bucket(row: Json) -> Json:
-    return {**row, "owner": row["owner"] or "", "created_at": _time(row["created_at"]), "updated_at": _time(row["updated_at"])}
+    return {
+        **row,
+        "owner": row["owner"] or "",
+        "created_at": _time(row["created_at"]),
+        "updated_at": _time(row["updated_at"]),
+    }
 
 
 def _time(value: datetime | None) -> str | None:

@@ -47,7 +47,7 @@ class Faults:
 
     def once(self, fault: Fault, only: str, times: int) -> None:
         with self._lock:
-            self._next += [(fault, re.compile(only))] * times
+            self._next.extend((fault, re.compile(only)) for _ in range(times))
 
     def draw(self, request: str) -> Fault | None:
         """What happens to this request (`METHOD /path`)."""
