@@ -1,0 +1,113 @@
+"""Every object under a prefix by list v1, folder by folder: for servers that have no list v2. Complete, or an error.
+
+v1 takes a folder's name as a pattern: letters' case does not count and `_` stands for any character. So what it lists
+under `a_b/` may live in `axb/`. Where a folder has such a sibling, each object below is looked up under its full name.
+Memory grows with the largest folder, not with the bucket.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import quote
+
+from reconciler.systems.storage.http import Garbled, Http, Json
+from reconciler.systems.storage.interface import Object
+from reconciler.systems.storage.names import order
+from reconciler.systems.storage.pages import described, incomplete
+
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Of one folder: an object, or (without one) a folder, whose name ends in a slash. Both have their full name."""
+
+    name: str
+    found: Object | None
+
+
+def objects(http: Http, bucket: str, prefix: str, head: Callable[[str], Object | None]) -> Iterator[Object]:
+    """By the bytes of their names."""
+    yield from _walk(http, bucket, "", prefix, head, doubtful=False)
+
+
+def _walk(
+    http: Http, bucket: str, folder: str, prefix: str, head: Callable[[str], Object | None], *, doubtful: bool
+) -> Iterator[Object]:
+    entries = _entries(http, bucket, folder)
+    if doubtful:
+        entries = list({entry.name: entry for entry in entries}.values())
+    elif len({entry.name for entry in entries}) != len(entries):
+        raise incomplete(http.connection, bucket, "a folder lists one name twice")
+    if folder and not entries and not doubtful:
+        raise incomplete(http.connection, bucket, "a folder that was listed has no entries")
+    shared = _alike([entry.name[len(folder) : -1] for entry in entries if entry.found is None])
+    for entry in entries:
+        if entry.found is None:
+            if entry.name.startswith(prefix) or prefix.startswith(entry.name):
+                unsure = doubtful or entry.name[len(folder) : -1] in shared
+                yield from _walk(http, bucket, entry.name, prefix, head, doubtful=unsure)
+        elif entry.name.startswith(prefix) and (found := head(entry.name) if doubtful else entry.found):
+            yield found
+
+
+def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:
+    """All of one folder: pages overlap by one entry, which shows when others write or remove meanwhile."""
+    entries: list[_Entry] = []
+    while True:
+        page = _page(http, bucket, folder, max(0, len(entries) - 1))
+        if entries and (not page or page[0] != entries[-1]):
+            raise incomplete(http.connection, bucket, "entries moved while the pages were read")
+        # A page shorter than asked for may be the server's cap, or cut: the end is where twice nothing more comes.
+        fresh = (page[1:] if entries else page) or _page(http, bucket, folder, len(entries))
+        if not fresh:
+            break
+        entries += fresh
+    return sorted(entries, key=lambda entry: order(entry.name))
+
+
+def _page(http: Http, bucket: str, folder: str, offset: int) -> list[_Entry]:
+    body: Json = {"prefix": folder, "limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}
+
+    def ask(_again: bool) -> list[_Entry]:
+        answer: object = http.send("POST", f"object/list/{quote(bucket, safe='')}", json=body).json()
+        if not isinstance(answer, list) or not all(isinstance(entry, dict) for entry in cast("list[object]", answer)):
+            raise Garbled("not a list of entries")
+        return [_entry(folder, entry) for entry in cast("list[Json]", answer)]
+
+    return http.patiently(f"listing bucket {bucket}", ask)
+
+
+def _entry(folder: str, entry: Json) -> _Entry:
+    name = entry.get("name")
+    if not isinstance(name, str):
+        raise Garbled("an entry has no name")
+    if entry.get("id") is None:
+        return _Entry(f"{folder}{name}/", None)
+    return _Entry(folder + name, described(folder + name, entry))
+
+
+def _alike(folders: list[str]) -> set[str]:
+    """Those whose name, as a pattern, fits another's: v1 lists the other's entries as theirs."""
+    lower = {name.lower() for name in folders}
+    alike = {name for name in folders if "_" in name and any(name.lower()[:i] in lower for i in _places(name))}
+    masks = {(len(name), tuple(_places(name))) for name in folders}
+    for length, places in masks:
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for name in folders:
+            if len(name) == length:
+                letters = list(name.lower())
+                for place in places:
+                    letters[place] = "_"
+                groups["".join(letters)].append(name)
+        for group in groups.values():
+            if len(group) > 1:
+                alike.update(name for name in group if tuple(_places(name)) == places)
+    return alike
+
+
+def _places(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "_"]

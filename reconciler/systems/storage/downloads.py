@@ -1,0 +1,76 @@
+"""The bytes of one object in blocks: what breaks off is taken up where it did, and the end is proven.
+
+The client's `download` holds the whole object in memory and never tries again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import httpx
+
+from reconciler.systems.storage.http import Busy, Http, Refused, told
+
+_PARTIAL = 206
+SERVER_ERRORS = 4
+"""So many 500 in a row are no passing fault: a row without bytes answers like that for ever."""
+
+
+def blocks(http: Http, bucket: str, name: str, path: str, size: Callable[[], int | None]) -> Iterator[bytes]:
+    """`path` is the object's, quoted; `size` asks the storage, where the answer itself does not say how long it is."""
+    doing = f"reading {bucket}/{name}"
+    done, etag, breaks = 0, None, 0
+    while True:
+        response = http.patiently(doing, _begin(http, path, done, etag))
+        etag = response.headers.get("etag") or etag
+        skip = 0 if response.status_code == _PARTIAL else done
+        whole = _whole(response, done - skip)
+        error: httpx.TransportError | None = None
+        began = done
+        with contextlib.closing(response):
+            try:
+                for block in response.iter_raw():
+                    fresh = block[skip:]
+                    skip -= len(block) - len(fresh)
+                    done += len(fresh)
+                    if fresh:
+                        yield fresh
+            except httpx.TransportError as broken:
+                error = broken
+        if whole is None and error is None:
+            whole = done if response.headers.get("transfer-encoding") == "chunked" else size()
+        if error is None and whole in (None, done):
+            return
+        breaks = 0 if done > began else breaks + 1
+        if breaks >= http.patience.tries or (whole is not None and done > whole):
+            raise http.given_up(doing, error or ValueError())
+
+
+def _begin(http: Http, path: str, start: int, expected: str | None) -> Callable[[bool], httpx.Response]:
+    errors = 0
+
+    def begin(_again: bool) -> httpx.Response:
+        nonlocal errors
+        headers = {**http.headers, "accept-encoding": "identity"}
+        if start:
+            headers["range"] = f"bytes={start}-"
+        request = http.client.build_request("GET", http.url + path, headers=headers, extensions={"final500": True})
+        response = http.client.send(request, stream=True)
+        if response.status_code >= 400:
+            status, code, message = told(response)
+            errors += status == 500
+            if status == 500 and errors < SERVER_ERRORS:
+                raise Busy(status, message)
+            raise Refused(status, code, message)
+        if expected and response.headers.get("etag") not in (None, expected):
+            response.close()
+            raise Refused(409, "Changed", "the object was replaced while it was read")
+        return response
+
+    return begin
+
+
+def _whole(response: httpx.Response, before: int) -> int | None:
+    length = response.headers.get("content-length")
+    return before + int(length) if length is not None else None

@@ -1,0 +1,191 @@
+"""Every object under a prefix by list v2: complete, or an error.
+
+The server caps a page without a word, its cursor is opaque, and nobody can ask it for a count. So nothing is taken on
+trust: names rise strictly, a page that is followed by another is full, and the last name is the last one from behind.
+The client's `list_v2` makes times of texts and hides what else the page says: these requests are plain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import cast
+from urllib.parse import quote
+
+import httpx
+
+from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.storage.http import Garbled, Http, Json, Refused
+from reconciler.systems.storage.interface import Object
+from reconciler.systems.storage.names import order
+
+PAGE = 1000
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]00(?::?00)?)")
+
+
+class NoSuchRouteError(Exception):
+    """The server has no list v2."""
+
+
+def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
+    """By the bytes of their names."""
+    listing = _Pages(http, bucket, prefix)
+    last: bytes | None = None
+    cursor: str | None = None
+    began: str | None = None
+    while True:
+        page = listing.full_page(cursor)
+        began = began or page.date
+        for found in page.objects:
+            key = order(found.name)
+            if last is not None and key <= last:
+                raise listing.broken("names do not rise from page to page")
+            last = key
+            yield found
+        if page.next is None:
+            break
+        if page.next == cursor:
+            raise listing.broken("a page leads to itself")
+        cursor = page.next
+    listing.check_end(last, began)
+
+
+class _Page:
+    """One answer, in the words of this module."""
+
+    def __init__(self, answer: Json, date: str | None) -> None:
+        more = answer["hasNext"]
+        entries = answer["objects"]
+        if not isinstance(more, bool) or not isinstance(entries, list):
+            raise Garbled("not a page")
+        self.objects = [_object(cast("Json", entry)) for entry in cast("list[object]", entries)]
+        cursor = answer.get("nextCursor")
+        self.more = more
+        self.next = cursor if isinstance(cursor, str) and cursor else None
+        self.last_key = answer.get("nextCursorKey")
+        self.date = date
+
+
+class _Pages:
+    def __init__(self, http: Http, bucket: str, prefix: str) -> None:
+        self.http, self.bucket, self.prefix = http, bucket, prefix
+
+    def full_page(self, cursor: str | None) -> _Page:
+        """A page that lacks nothing: if more follow it has as many objects as were asked for."""
+        limit = PAGE
+        while True:
+            page = self._page(limit, cursor, down=False)
+            for found in page.objects:
+                if not found.name.startswith(self.prefix):
+                    raise self.broken("it holds names that do not begin with the prefix")
+            if len(page.objects) > limit:
+                raise self.broken("a page holds more than was asked for")
+            if not page.more:
+                if page.next is not None:
+                    raise self.broken("a last page leads on")
+                return page
+            if page.next is None:
+                raise self.broken("more objects follow, but not how to get at them")
+            if len(page.objects) == limit:
+                if page.last_key not in (None, page.objects[-1].name):
+                    raise self.broken("a page leads on from another object than its last")
+                return page
+            # The server's cap is lower than ours, or the page was cut: so many it must give in full.
+            limit = len(page.objects)
+            if limit == 0:
+                raise self.broken("a page is empty though more objects follow")
+
+    def check_end(self, last: bytes | None, began: str | None) -> None:
+        """The last name from behind is the last one listed, unless it came while we were listing."""
+        ends = self._page(1, None, down=True).objects
+        if not ends or (last is not None and order(ends[0].name) <= last):
+            return
+        if began is not None and ends[0].created_at is not None and ends[0].created_at >= began:
+            return
+        raise self.broken("it ended before the last object")
+
+    def _page(self, limit: int, cursor: str | None, *, down: bool) -> _Page:
+        body: Json = {
+            "prefix": self.prefix,
+            "limit": limit,
+            "sortBy": {"column": "name", "order": "desc" if down else "asc"},
+        }
+        if cursor is not None:
+            body["cursor"] = cursor
+
+        def ask(_again: bool) -> _Page:
+            try:
+                response = self.http.send("POST", f"object/list-v2/{quote(self.bucket, safe='')}", json=body)
+            except Refused as refused:
+                if cursor is None and _no_route(refused):
+                    raise NoSuchRouteError from None
+                raise
+            try:
+                return _Page(response.json(), _date(response))
+            except (KeyError, TypeError, AttributeError):
+                raise Garbled("not a page") from None
+
+        return self.http.patiently(f"listing bucket {self.bucket}", ask)
+
+    def broken(self, why: str) -> ReconcilerError:
+        return incomplete(self.http.connection, self.bucket, why)
+
+
+def incomplete(connection: str, bucket: str, why: str) -> ReconcilerError:
+    return ReconcilerError(
+        f"the listing of bucket {bucket} on {connection} is not complete",
+        why=why,
+        todo="run the same command again; nothing was decided on part of a listing",
+    )
+
+
+def _no_route(refused: Refused) -> bool:
+    """Servers before it have no such route; hosted ones say so in words."""
+    return (refused.status == 404 and "Route" in refused.message) or (
+        refused.status == 400 and "not available for your tenant" in refused.message
+    )
+
+
+def _object(entry: Json) -> Object:
+    name = entry["name"]
+    if not isinstance(name, str) or entry.get("id") is None:
+        raise Garbled("not an object")
+    return described(name, entry)
+
+
+def described(name: str, entry: Json) -> Object:
+    """An entry of either list."""
+    given = entry.get("metadata")
+    metadata = cast("Json", given) if isinstance(given, dict) else {}
+    return Object(
+        name,
+        whole(metadata.get("size")),
+        _text(metadata.get("eTag")),
+        _text(metadata.get("mimetype")),
+        to_milliseconds(_text(entry.get("created_at"))),
+        to_milliseconds(_text(entry.get("updated_at"))),
+    )
+
+
+def whole(value: object) -> int | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    return value if isinstance(value, int) else int(str(value))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def to_milliseconds(time: str | None) -> str | None:
+    """Servers write as many digits as they like; SQL and both lists are to say the same."""
+    found = _TIME.fullmatch(time) if time else None
+    return f"{found[1]}T{found[2]}.{(found[3] or '')[:3]:0<3}Z" if found else time
+
+
+def _date(response: httpx.Response) -> str | None:
+    try:
+        return parsedate_to_datetime(response.headers["date"]).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    except (KeyError, ValueError):
+        return None
