@@ -47,10 +47,10 @@ def drifted(bench: Bench, plan: Plan) -> Drift:
 @pytest.mark.parametrize(
     ("happened", "named"),
     [
-        ("DELETE FROM t WHERE id = 1; ", "public.t (1): planned to stay for (2), found no such duplicate"),
+        ("DELETE FROM t WHERE id = 1", "public.t (id) = (1): planned as there, found no such row"),
         ("UPDATE t SET k = 'other' WHERE id = 1", "public.t (1): planned to stay for (2), found no such duplicate"),
         ("UPDATE t SET k = NULL WHERE id = 1", "public.t (1): planned to stay for (2), found no such duplicate"),
-        ("UPDATE t SET id = 100 WHERE id = 1", "public.t (1)"),
+        ("UPDATE t SET id = 100 WHERE id = 1", "public.t (id) = (1)"),
         ("UPDATE t SET k = 'other' WHERE id = 2", "public.t (2): k: planned 'a', found 'other'"),
         ("UPDATE t SET v = 'new' WHERE id = 2", "public.t (2): v: planned 'y', found 'new'"),
         ("UPDATE c SET t = 3 WHERE id = 1", "public.c (1): t: planned '2', found '3'"),

@@ -5,6 +5,8 @@ Invariant: a loser goes only while the row that stays for it is there and shares
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from reconciler.plan.errors import Drift
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.guard import NAMED
@@ -76,12 +78,21 @@ def _text(values: list[Composable]) -> Composable:
     return q("json_build_array({})::text", join([q("{}::text", value) for value in values]))
 
 
+_COLUMNS: LiteralString = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+
+
 def to_archive(session: Session, item: Staged, plan_id: str) -> int:
     """Copy the rows that are about to go, whole."""
-    names = list(item.table.columns)
+    names, archive = list(item.table.columns), relation(TableName.parse(item.step.archive))
+    there = session.rows(_COLUMNS, (archive.as_string(session.connection),))
+    if lacking := [name for name in names if (name,) not in there]:
+        raise Drift(
+            f"{item.step.archive} lacks {', '.join(lacking)}",
+            why=f"{item.step.target} has gained it since the plan was made, and what goes is archived whole",
+        )
     return session.run(
         q("INSERT INTO {archive} ({names}, {more}) SELECT {values}, now(), {plan}, {survivor}, p.rule FROM {p} p JOIN {t} t ON {on}"
-          " WHERE {open}", archive=relation(TableName.parse(item.step.archive)), names=join([ident(name) for name in names]),
+          " WHERE {open}", archive=archive, names=join([ident(name) for name in names]),
           more=join([ident(name) for name in ARCHIVED]), values=join([ident("t", name) for name in names]), plan=lit(plan_id),
           survivor=_text([ident("p", f"s{n}") for n in _numbers(item)]), p=item.temp, t=relation(item.table.name),
           on=item.on_key("p", "t"), open=item.open_only)
