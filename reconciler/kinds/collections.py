@@ -26,7 +26,8 @@ from reconciler.spec import (
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import find
 from reconciler.systems.postgres.catalog import Catalog, Table
-from reconciler.systems.postgres.closure import Reach, dependents, scopes
+from reconciler.systems.postgres.closure import dependents, scopes
+from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import (
     Compare,
@@ -60,7 +61,7 @@ class Compiled:
 
     intents: Sequence[Intent]
     notes: Sequence[str] = ()
-    reaches: Sequence[Reach] = ()
+    reaches: Sequence[Reached] = ()
 
 
 def compile_collection(world: World, address: str, collection: Collection, first: int) -> Compiled:
@@ -273,4 +274,9 @@ def _cascade(
             _intent(world, address, collection, collection.options(name), connection, catalog.tables[name], source, target_scopes[name],
                     numbers[name], root=name in target_roots, fill=True)
         )  # fmt: skip
-    return Compiled(intents, notes, (target_reach, source_reach))
+    if follow and not (target_reach.gives and source_reach.gives):
+        blind = session.name if source_reach.gives else there.name
+        notes.append(
+            f"{blind} grants no temporary tables: a row whose keys lead to the roots on one side only is found there alone"
+        )
+    return Compiled(intents, notes, (Reached(target_reach, source_reach),))

@@ -20,9 +20,9 @@ from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard, Verb
 from reconciler.spec import Collection, PdsRecords, Resource, SqlObjects, UniqueKey
-from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
+from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.extract import extract_rows
 from reconciler.systems.postgres.findings import write_findings
 from reconciler.systems.postgres.object_diff import ObjectsFound
@@ -223,7 +223,7 @@ def observed(
     result = Observed(world)
     intents: list[Intent] = []
     records: dict[str, PdsRecords] = {}
-    reaches: list[Reach] = []
+    reaches: list[Reached] = []
     resources = world.spec.resources()
     files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
     result.objects = find_objects(world, files)

@@ -43,9 +43,6 @@ def test_a_unique_value_that_is_freed_only_after_it_is_needed(bench: Bench) -> N
         bench.plan(spec)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the target's scope is read as it is, not as the plan makes it"
-)
 def test_restoring_a_row_brings_others_into_the_scope(bench: Bench) -> None:
     bench.both("""
         CREATE TABLE root (id int PRIMARY KEY);

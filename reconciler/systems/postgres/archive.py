@@ -78,7 +78,9 @@ def _text(values: list[Composable]) -> Composable:
     return q("json_build_array({})::text", join([q("{}::text", value) for value in values]))
 
 
-_COLUMNS: LiteralString = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+_COLUMNS: LiteralString = (
+    "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+)
 
 
 def to_archive(session: Session, item: Staged, plan_id: str) -> int:

@@ -1,8 +1,8 @@
 """`follow: dependents`: every row whose foreign keys lead to the roots, as one condition for each table.
 
 In: the target's catalog and a condition for each root. Out: a `Scope` for each table of the closure, for one side of the comparison,
-and the `Reach` it stands on: temporary tables of what is reached, each filled once, parents first. Where a side has no right to
-temporary tables (a read replica) every scope carries the same as CTEs of its own.
+and the `Reach` it stands on: temporary tables of what is reached, filled parents first. Where a side has no right to temporary tables
+(a read replica) every scope carries the same as CTEs of its own.
 Tables in a foreign-key cycle (a self-reference is one) are reached together by one recursive query over row positions; all others by
 `(foreign key) IN (SELECT referenced columns of what was reached before)`.
 """
@@ -41,24 +41,33 @@ def dependents(catalog: Catalog, roots: Sequence[TableName]) -> list[TableName]:
 
 @dataclass
 class Reach:
-    """Temporary tables of what is reached on one side."""
+    """Temporary tables of what is reached on one side: how they are made, and how each is filled.
+
+    Of a table that others of the closure refer to, `reached` holds the referenced columns of the rows reached; `given` those that
+    the other side reaches, so that a row reached there leads to its dependents here too (`exchange.py`).
+    """
 
     session: Session
+    gives: bool
+    """Whether it may make them."""
+    levels: list[list[tuple[TableName, ...]]] = field(default_factory=list[list[tuple[TableName, ...]]])
+    """Components of tables, parents before children; those of a level do not refer to each other."""
     made: list[Composable] = field(default_factory=list[Composable])
     """The statements that make them, before the transaction is read only."""
-    filled: list[Composable] = field(default_factory=list[Composable])
-    """The statements that fill them, once the rows of either side can be read."""
-    cycles: set[TableName] = field(default_factory=set[TableName])
+    filled: dict[tuple[TableName, ...], list[Composable]] = field(
+        default_factory=dict[tuple[TableName, ...], list[Composable]]
+    )
+    """For each component the statements that fill its tables anew."""
+    cyclic: set[tuple[TableName, ...]] = field(default_factory=set[tuple[TableName, ...]])
+    reached: dict[TableName, Composable] = field(default_factory=dict[TableName, Composable])
+    given: dict[TableName, Composable] = field(default_factory=dict[TableName, Composable])
 
-    def make(self) -> None:
-        self._run(self.made)
-
-    def fill(self) -> None:
-        self._run(self.filled)
-
-    def _run(self, statements: Sequence[Composable]) -> None:
+    def run(self, statements: Sequence[Composable]) -> None:
         for start in range(0, len(statements), STATEMENTS_A_BATCH):
             self.session.run(join(statements[start : start + STATEMENTS_A_BATCH], "; "))
+
+    def fill(self, components: Sequence[tuple[TableName, ...]]) -> None:
+        self.run([statement for it in components for statement in self.filled.get(it, ())])
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class _Side:
     prefix: str
     component: Mapping[TableName, tuple[TableName, ...]]
     numbers: Mapping[TableName, int]
+    gives: bool
+    """Whether there are tables of what the other side reaches."""
 
     def keys_into(self, table: TableName) -> list[ForeignKey]:
         """Foreign keys of a table that lead into the closure."""
@@ -82,6 +93,9 @@ class _Side:
     def reach_name(self, table: TableName) -> Composable:
         return ident(f"rc_reach_{self.prefix}_{self.numbers[table]}")
 
+    def given_name(self, table: TableName) -> Composable:
+        return ident(f"rc_given_{self.prefix}_{self.numbers[table]}")
+
     def cycle_name(self, table: TableName) -> Composable:
         return ident(f"rc_cycle_{self.prefix}_{self.numbers[self.component[table][0]]}")
 
@@ -90,14 +104,16 @@ class _Side:
         return len(members) > 1 or any(key.parent == table for key in self.keys_into(table))
 
     def from_outside(self, table: TableName) -> Composable:
-        """Rows that are roots, or whose keys lead to what other components reach."""
-        inside = self.component[table]
+        """Rows that are roots, or whose keys lead to what other components, or the other side, reach."""
         parts = [self.roots[table]] if table in self.roots else []
         for key in self.keys_into(table):
-            if key.parent not in inside or not self.cyclic(table):
-                columns = join([q("{}.{}", alias(table), ident(c)) for c in key.columns])
-                referenced = join([ident(c) for c in key.parent_columns])
-                parts.append(q("({}) IN (SELECT {} FROM {})", columns, referenced, self.reach_name(key.parent)))
+            inside = key.parent in self.component[table]
+            if inside and not self.gives:
+                continue
+            columns = join([q("{}.{}", alias(table), ident(c)) for c in key.columns])
+            referenced = join([ident(c) for c in key.parent_columns])
+            where = self.given_name(key.parent) if inside else self.reach_name(key.parent)
+            parts.append(q("({}) IN (SELECT {} FROM {})", columns, referenced, where))
         return q("({})", join(parts, " OR ")) if parts else raw("false")
 
     def condition(self, table: TableName) -> Composable:
@@ -161,11 +177,11 @@ def scopes(
     components = [tuple(sorted(members)) for members in nx.strongly_connected_components(graph)]
     component = {name: members for members in components for name in members}
     numbers = {name: number for number, name in enumerate(tables)}
-    side = _Side(catalog, roots, tables, relation_of, prefix, component, numbers)
+    reach = Reach(session, bool(session.value(_MAY_MAKE)), _in_order(graph, component))
+    side = _Side(catalog, roots, tables, relation_of, prefix, component, numbers, reach.gives)
     present = [name for name in tables if relation_of(name) is not None]
-    order = [member for head in _in_order(graph, component) for member in component[head] if member in present]
-    reach = Reach(session)
-    if session.value(_MAY_MAKE):
+    order = [name for level in reach.levels for members in level for name in members if name in present]
+    if reach.gives:
         for name in order:
             _materialise(side, name, reach)
         return {name: Scope(where=side.condition(name)) for name in present}, reach
@@ -175,31 +191,37 @@ def scopes(
 _MAY_MAKE: LiteralString = "SELECT has_database_privilege(current_database(), 'TEMP') AND NOT pg_is_in_recovery()"
 
 
-def _in_order(graph: nx.DiGraph[TableName], component: Mapping[TableName, tuple[TableName, ...]]) -> list[TableName]:
-    """The heads of the components, parents before children."""
+def _in_order(
+    graph: nx.DiGraph[TableName], component: Mapping[TableName, tuple[TableName, ...]]
+) -> list[list[tuple[TableName, ...]]]:
     import networkx as nx
 
-    condensed: nx.DiGraph[TableName] = nx.DiGraph()
-    condensed.add_nodes_from(members[0] for members in component.values())
-    condensed.add_edges_from((component[a][0], component[b][0]) for a, b in graph.edges if component[a] != component[b])
-    return list(nx.lexicographical_topological_sort(condensed))
+    condensed: nx.DiGraph[tuple[TableName, ...]] = nx.DiGraph()
+    condensed.add_nodes_from(component.values())
+    condensed.add_edges_from((component[a], component[b]) for a, b in graph.edges if component[a] != component[b])
+    return [sorted(level) for level in nx.topological_generations(condensed)]
 
 
 def _materialise(side: _Side, name: TableName, reach: Reach) -> None:
     members = side.component[name]
-    if side.cyclic(name) and members[0] not in reach.cycles:
+    fill = reach.filled.setdefault(members, [])
+    if side.cyclic(name) and members not in reach.cyclic:
         cycle = side.cycle_name(name)
-        reach.cycles.add(members[0])
+        reach.cyclic.add(members)
         reach.made.append(q("CREATE TEMP TABLE {} (n int, tab oid, id tid) ON COMMIT DROP", cycle))
-        reach.filled.append(
+        fill.append(q("DELETE FROM {}", cycle))
+        fill.append(
             q("WITH RECURSIVE {} INSERT INTO pg_temp.{n} SELECT n, tab, id FROM {n}", side.cycle(members), n=cycle)
         )
-        reach.filled.append(q("ANALYZE {}", cycle))
+        fill.append(q("ANALYZE {}", cycle))
     if side.referenced(name):
-        table = side.reach_name(name)
-        reach.made.append(q("CREATE TEMP TABLE {} ON COMMIT DROP AS {} WITH NO DATA", table, side.columns(name)))
-        reach.filled.append(q("INSERT INTO {} {}", table, side.reach(name)))
-        reach.filled.append(q("ANALYZE {}", table))
+        table = reach.reached[name] = side.reach_name(name)
+        given = reach.given[name] = side.given_name(name)
+        for it in (table, given):
+            reach.made.append(q("CREATE TEMP TABLE {} ON COMMIT DROP AS {} WITH NO DATA", it, side.columns(name)))
+        fill.append(q("DELETE FROM {}", table))
+        fill.append(q("INSERT INTO {} {}", table, side.reach(name)))
+        fill.append(q("ANALYZE {}", table))
 
 
 def _with(side: _Side, order: Sequence[TableName], graph: nx.DiGraph[TableName], name: TableName) -> Composable | None:
