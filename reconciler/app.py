@@ -28,7 +28,7 @@ from reconciler.plan.step import Step
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
-from reconciler.systems.postgres.executor import Outcome, Settings, execute, execute_apart, retriable
+from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settings, execute, execute_apart, retriable
 
 if TYPE_CHECKING:
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
@@ -257,7 +257,7 @@ def _run(
         attempt += 1
         try:
             with (
-                opened(spec, snapshots=False) as world,
+                opened(spec, snapshots=False, application_name=settings.application_name) as world,
                 session.progress.task("applying", sum(s.count for s in steps)) as task,
             ):
                 if steps[0].apart:
@@ -266,6 +266,8 @@ def _run(
                 return execute(world.session(connection), plan, steps, settings, pads, rereading(world), task.advance)
         except Exception as error:
             if not retriable(error):
+                raise
+            if attempt >= ATTEMPTS and isinstance(error, LockedOutError):
                 raise
             if attempt >= ATTEMPTS:
                 raise ReconcilerError(

@@ -37,6 +37,7 @@ class World:
     _snapshots: bool = False
     _repos: dict[str, Repo] = field(default_factory=dict[str, "Repo"])
     _tell: Tell = field(default=_silent)
+    _application_name: str = "reconciler"
 
     def files(self, name: str) -> FilesConnection | None:
         """The connection, if it is a folder or file of rows."""
@@ -53,7 +54,7 @@ class World:
                     todo="rows can only be written to a postgres connection",
                 )  # fmt: skip
             dsn = self._embedded().dsn(name) if connection.embedded else connection.dsn.reveal()
-            session = self._stack.enter_context(connect(name, dsn))
+            session = self._stack.enter_context(connect(name, dsn, application_name=self._application_name))
             if self._snapshots:
                 self._stack.enter_context(session.snapshot())
             self._sessions[name] = session
@@ -119,9 +120,11 @@ class World:
 
 
 @contextmanager
-def opened(spec: Spec, *, snapshots: bool, tell: Tell | None = None) -> Generator[World]:
-    """A world to read (`snapshots`) or to write."""
+def opened(
+    spec: Spec, *, snapshots: bool, tell: Tell | None = None, application_name: str = "reconciler"
+) -> Generator[World]:
+    """A world to read (`snapshots`) or to write, under a name that the server shows and logs."""
     with ExitStack() as stack:
         if snapshots:  # an apply explains for itself what it does not try again
             stack.enter_context(explained("reading", "a database of the spec"))
-        yield World(spec, stack, _snapshots=snapshots, _tell=tell or _silent)
+        yield World(spec, stack, _snapshots=snapshots, _tell=tell or _silent, _application_name=application_name)

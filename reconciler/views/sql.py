@@ -55,6 +55,8 @@ def refusals(plan: Plan) -> list[str]:
         if step.sensitive:
             names = ", ".join(step.sensitive)
             reasons.append(f"{step.id}: the values of {names} are sensitive and not in the plan.")
+        if step.unique or step.archive or step.archived_by:
+            reasons.append(f"{step.id}: duplicates go, and come back, under guards that reconciler apply alone has.")
         if not _is_sql(plan, step):
             foreign.add(step.id)
             continue

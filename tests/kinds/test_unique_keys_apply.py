@@ -226,12 +226,45 @@ def test_nobody_writes_from_the_look_to_the_constraint(bench: Bench) -> None:
 def test_a_lock_that_is_not_to_be_had(bench: Bench) -> None:
     plan = planned(bench)
     with bench.production.connect() as other:
-        other.execute("UPDATE t SET v = 'busy' WHERE id = 3")
+        other.execute("SET application_name = 'night job'; UPDATE t SET v = 'busy' WHERE id = 3")
         with pytest.raises(ReconcilerError) as caught:
-            app.apply(app.open_plan(plan.path), bench.session(), lock_timeout="200ms")
+            app.apply(app.open_plan(plan.path), bench.session(), lock_timeout="100ms")
         other.rollback()
-    assert "lock" in caught.value.render()
+    said = caught.value.render()
+    assert "not to be had within 100ms" in said
+    assert "public.t: night job (pid" in said or "t: night job (pid" in said
     assert survivors(bench) == [1, 2, 3, 4]
+
+
+def test_a_lock_that_is_let_go_after_a_while(bench: Bench) -> None:
+    """What waits tries again: nobody need be there to start it anew."""
+    plan = planned(bench)
+    with bench.production.connect() as other:
+        other.execute("UPDATE t SET v = 'busy' WHERE id = 3")
+        timer = threading.Timer(0.4, other.rollback)
+        timer.start()
+        applied = app.apply(app.open_plan(plan.path), bench.session(), lock_timeout="250ms")
+        timer.join()
+    assert applied.converged
+
+
+def test_an_index_built_apart_names_its_plan(bench: Bench) -> None:
+    plan = planned(bench, "online")
+    with bench.production.connect() as other:
+        other.execute("SELECT 1 FROM c")  # an old snapshot: the concurrent build waits for it to end
+        run = threading.Thread(target=bench.apply, args=(plan,))
+        other.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        run.start()
+        seen = "SELECT application_name FROM pg_stat_activity WHERE query LIKE 'CREATE UNIQUE INDEX CONCURRENTLY%' AND state = 'active'"
+        named: list[tuple[object, ...]] = []
+        for _ in range(300):
+            if named := bench.production.sql(seen):
+                break
+            time.sleep(0.02)
+        other.rollback()
+        run.join()
+    assert named == [(f"reconciler/{plan.id}",)]
+    assert survivors(bench) == [1, 3]
 
 
 BIG = """

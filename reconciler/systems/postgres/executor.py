@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import LiteralString
 
 import psycopg
 
@@ -97,6 +98,8 @@ def execute(
     except _RehearsedError:
         outcome.notes.append("rehearsed: everything was done and rolled back")
     except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            raise _locked_out(session, steps, settings.lock_timeout) from None
         if retriable(error):
             raise
         raise explain(error, "applying", session.name, secret=any(step.sensitive for step in steps)) from None
@@ -123,9 +126,34 @@ def _written(steps: Sequence[Step]) -> set[TableName]:
     return {TableName.parse(name) for name in archives | {step.target for step in rows}}
 
 
+class LockedOutError(ReconcilerError):
+    """Somebody held a lock for longer than this run may wait."""
+
+
+_HOLDERS: LiteralString = """
+SELECT DISTINCT coalesce(nullif(a.application_name, ''), 'unnamed'), a.pid, a.state, to_char(a.xact_start, 'HH24:MI:SS TZ'),
+       l.relation::regclass::text
+  FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+ WHERE l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode <> 'AccessShareLock'
+   AND l.relation = ANY (SELECT to_regclass(n) FROM unnest(%s::text[]) n) AND l.pid <> pg_backend_pid() ORDER BY 4, 2 LIMIT 5"""
+
+
+def _locked_out(session: Session, steps: Sequence[Step], waited: str) -> LockedOutError:
+    """Who holds locks on the tables of this run, as far as can be seen once it has given up."""
+    holders = session.rows(_HOLDERS, (list({str(relation(name).as_string()) for name in _written(steps)}),))
+    return LockedOutError(
+        f"a lock on {session.name} was not to be had within {waited}; nothing was changed",
+        details=tuple(
+            f"{table}: {name} (pid {pid}, {state}) since {since}" for name, pid, state, since, table in holders
+        ),
+        why="another transaction holds it" if holders else "the transaction that held it has ended meanwhile",
+        todo="run the same plan again when it has ended, or raise --lock-timeout",
+    )
+
+
 def retriable(error: BaseException) -> bool:
     """Whether trying the whole run again may help: nothing of it was kept, and it starts by looking."""
-    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
+    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected | LockedOutError):
         return True
     return isinstance(error, psycopg.OperationalError) and error.diag.sqlstate in (
         None,

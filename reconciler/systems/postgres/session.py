@@ -209,7 +209,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def connect(name: str, dsn: str, *, timeout: int = 15) -> Generator[Session]:
+def connect(name: str, dsn: str, *, timeout: int = 15, application_name: str = "reconciler") -> Generator[Session]:
     """Open a connection under its name in the spec and close it at the end."""
     try:
         connection = psycopg.connect(
@@ -218,7 +218,7 @@ def connect(name: str, dsn: str, *, timeout: int = 15) -> Generator[Session]:
             row_factory=tuple_row,
             prepare_threshold=None,
             connect_timeout=timeout,
-            application_name="reconciler",
+            application_name=application_name,
             client_encoding="utf8",
         )
     except psycopg.Error as error:
