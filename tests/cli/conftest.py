@@ -130,8 +130,8 @@ class FakeApp:
         self._note("apply", plan=plan, session=session, **options)
         return self.applied
 
-    def undo(self, plan: Plan, out: Path | None) -> Plan:
-        self._note("undo", plan=plan, out=out)
+    def undo(self, plan: Plan, out: Path | None, only_key: str | None = None) -> Plan:
+        self._note("undo", plan=plan, out=out, only_key=only_key)
         return self.make(out)
 
     def status(self, session: Session) -> tuple[Status, ...]:

@@ -57,9 +57,9 @@ def _check_survivors(session: Session, found: Found, founds: Sequence[Found]) ->
 
 
 def _check_limit(session: Session, found: Found, source: Duplicates, founds: Sequence[Found]) -> None:
-    """Losers that are archived have no limit unless one is given; what goes with them always counts."""
+    """Losers that are archived have no limit unless one is given, nor has what the spec says may go with them; a cascade always counts."""
     intent = found.intent
-    along = 0
+    asked = cascaded = 0
     for other in founds:
         if not other.extra:
             continue
@@ -68,10 +68,12 @@ def _check_limit(session: Session, found: Found, source: Duplicates, founds: Seq
               " FROM {} WHERE kind = 'x'", lit(f"cascade of {intent.address} "), other.intent.temp("d"))
         )  # fmt: skip
         own = isinstance(other.intent.finds, References) and other.intent.finds.of is intent
-        along += by_cascade + (else_ - other.missing if own else 0)
+        asked += else_ - other.missing if own else 0
+        cascaded += by_cascade
+    along = asked + cascaded
     going = found.extra + along
     if source.limit is None:
-        limit = found.extra if source.archive else 0
+        limit = found.extra + asked if source.archive else 0
     elif source.limit.endswith("%"):
         rows = session.value(q("SELECT count(*) FROM {}", relation(intent.target.name)))
         limit = int(Fraction(source.limit[:-1]) * rows / 100)
