@@ -69,6 +69,11 @@ class World:
             it = self.spec.connection(name)
             if not isinstance(it, AtprotoConnection):
                 raise ReconcilerError(f"connections.{name} is no PDS", where=self.spec.locate("connections", name))
+            if it.directory:
+                from reconciler.systems.pds.folder import FolderSession
+
+                self._repos[name] = self._stack.enter_context(FolderSession(it.directory, it.identifier))
+                return self._repos[name]
             login = Login(
                 it.identifier,
                 it.password.reveal() if it.password else None,

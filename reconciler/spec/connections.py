@@ -73,6 +73,10 @@ class AtprotoSpec(Strict):
     token: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="The proxy's token, from the environment.", examples=["${env:PDS_PROXY_TOKEN}"]
     )
+    directory: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="A folder that stands in for the PDS of the DID in `atproto`: a record is COLLECTION/RKEY.json, a blob is blobs/CID.",
+    )
     description: str | None = Field(None, description="What it is, for readers.")
 
 
@@ -138,6 +142,7 @@ class AtprotoConnection:
     plc: str | None = None
     via: str | None = None
     token: Secret | None = None
+    directory: Path | None = None
 
 
 ResolvedConnection: TypeAlias = PostgresConnection | FilesConnection | AtprotoConnection
@@ -166,10 +171,12 @@ def resolve(
             tables = {table: _expanded(name, text, environment, where) for table, text in spec.tables.items()}
             return FilesConnection(name, (base / path).absolute(), MappingProxyType(tables))
         case AtprotoSpec():
-            return _atproto(name, spec, environment, where)
+            return _atproto(name, spec, environment, base, where)
 
 
-def _atproto(name: str, spec: AtprotoSpec, environment: Environment, where: Location | str | None) -> AtprotoConnection:
+def _atproto(
+    name: str, spec: AtprotoSpec, environment: Environment, base: Path, where: Location | str | None
+) -> AtprotoConnection:
     """Secrets that nothing is set for are left out: planning needs none, and whoever does says so."""
 
     def read(text: str | None) -> str | None:
@@ -199,6 +206,7 @@ def _atproto(name: str, spec: AtprotoSpec, environment: Environment, where: Loca
         read(spec.plc),
         read(spec.via),
         secret(spec.token),
+        (base / path).absolute() if (path := read(spec.directory)) else None,
     )
 
 
@@ -212,6 +220,21 @@ def report_atproto(spec: AtprotoSpec, at: Path_, problems: Problems) -> None:
     elif spec.identifier is not None and "${" not in text:
         todo = "leave one of them out; with the address of a PDS, write atproto: https://…"
         problems.add("`atproto` names the account already", (*at, "identifier"), key=True, todo=todo)
+    if spec.directory is not None:
+        beside = next(
+            (word for word in ("identifier", "password", "plc", "via", "token") if getattr(spec, word) is not None),
+            None,
+        )
+        if beside:
+            problems.add(
+                f"`{beside}` means nothing beside `directory`", (*at, beside), key=True, todo="leave one of them out"
+            )
+        if not text.startswith(("did:", "${")):
+            problems.add(
+                "`directory` needs a DID in `atproto`",
+                (*at, "atproto"),
+                todo="write atproto: did:…, whose records the folder holds",
+            )
     if spec.via is not None and spec.token is None:
         problems.add("`via` needs `token`", (*at, "via"), key=True, todo='write token: "${env:NAME}"')
     if spec.token is not None and spec.via is None:

@@ -70,7 +70,7 @@ def inventory(
             before = head(session)
             cids: dict[str, str] = {}
             for number, page in enumerate(_pages(session, collection)):
-                if way is Way.CHEAPER and number == PAGES:
+                if way is Way.CHEAPER and number == PAGES and session.whole:
                     break
                 cids.update((found.rkey, found.cid) for found in page)
                 task.advance(len(page))
@@ -89,7 +89,7 @@ def listed(session: Session, collection: str) -> Iterator[Found]:
 def bodies(session: Session, collection: str, rkeys: Iterable[str]) -> Iterator[Found]:
     """Those of the records that are there, in order of rkey."""
     chosen = sorted(set(rkeys))
-    if len(chosen) > _SINGLY:
+    if len(chosen) > _SINGLY and session.whole:
         with fetched(session) as car:
             yield from (Found(*found) for found in car.records(syntax.nsid(collection), chosen))
         return

@@ -36,6 +36,9 @@ class Login:
 class Session:
     """`did`, `handle` and `pds` are those of the document; close it when done."""
 
+    whole = True
+    """Whether the whole repo can be had at once, as a CAR."""
+
     def __init__(self, login: Login, *, waiting: Waiting = ignore, clock: Clock | None = None) -> None:
         found = identity.resolve(login.identifier, pds=login.pds, plc=login.plc)
         self.did, self.handle, self.pds = found.did, found.handle, found.pds

@@ -219,7 +219,7 @@ class _Writer:
         unknown = [it.key for it in group.writes if self._commit is None or self._cids.unknown(it.key)]
         if not unknown:
             return
-        if len(unknown) > _SINGLY or (self._commit is None and self._tree is not None):
+        if (len(unknown) > _SINGLY and self._session.whole) or (self._commit is None and self._tree is not None):
             self._look(unknown)
             return
         if self._commit is None:
