@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.systems.postgres.session import connect
 from reconciler.systems.storage import directory, supabase
-from reconciler.systems.storage.supabase import SupabaseStorage
+from reconciler.systems.storage.project import SupabaseStorage
 from tests.postgres import Database
 from tests.storage.double import Double, serving
 from tests.storage.worlds import QUICK, WAYS, Server, World, fresh_name, live
