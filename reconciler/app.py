@@ -192,7 +192,7 @@ def _base(plan: Plan, session: Session) -> Path:
     places = [Path(), Path("specs"), plan.path.parent]
     named = [
         text
-        for section, word in (("connections", "files"), ("sql_objects", "file"))
+        for section, word in (("connections", "files"), ("connections", "directory"), ("sql_objects", "file"))
         for it in _declared(plan, section)
         if isinstance(text := it.get(word), str) and "${" not in text
     ]
@@ -212,11 +212,15 @@ def _check_fingerprints(plan: Plan, world: World) -> None:
     """A plan belongs to the databases it was made on."""
     for name in sorted({step.connection for step in plan.steps}):
         planned = plan.header.connections.get(name, {}).get("fingerprint")
-        if world.fingerprint(name) != planned:
-            what = "repo" if world.is_pds(name) else "database"
+        if not world.is_same(name, planned or ""):
+            what, why = "database", "cluster, timeline or database name differ"
+            if world.is_pds(name):
+                what, why = "repo", "the DIDs differ"
+            elif world.is_storage(name):
+                what, why = "storage", "project or bucket differ"
             raise Drift(
                 f"connections.{name} is another {what} than the one this plan was made on",
-                why="the DIDs differ" if world.is_pds(name) else "cluster, timeline or database name differ",
+                why=why,
                 todo=f"point connections.{name} at the {what} of the plan, or plan again for this one",
             )
 

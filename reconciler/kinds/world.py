@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.spec import AtprotoConnection, AtprotoSpec, FilesConnection, PostgresConnection, Spec
+from reconciler.spec import (
+    AtprotoConnection,
+    AtprotoSpec,
+    DirectoryConnection,
+    DirectorySpec,
+    FilesConnection,
+    PostgresConnection,
+    Spec,
+    SupabaseConnection,
+    SupabaseSpec,
+    type_of,
+)
 from reconciler.systems.postgres.catalog import Catalog, read_catalog
 from reconciler.systems.postgres.session import Session, connect, explained
 
 if TYPE_CHECKING:
     from reconciler.embedded import Server
     from reconciler.systems.pds.session import Session as Repo
+    from reconciler.systems.storage import Storage
 
 _Entered = TypeVar("_Entered")
 Tell = Callable[[float, str], None]
@@ -38,6 +50,8 @@ class World:
     _repos: dict[str, Repo] = field(default_factory=dict[str, "Repo"])
     _tell: Tell = field(default=_silent)
     _application_name: str = "reconciler"
+    _storages: dict[str, Storage] = field(default_factory=dict[str, "Storage"])
+    _buckets: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
     def files(self, name: str) -> FilesConnection | None:
         """The connection, if it is a folder or file of rows."""
@@ -90,13 +104,53 @@ class World:
         """Whether records are behind a connection, and not rows."""
         return isinstance(self.spec.document.connections.get(name), AtprotoSpec)
 
+    def storage(self, name: str, *buckets: str) -> Storage:
+        """The storage behind a connection. A plan belongs to the `buckets` that were named here, as well as to the project."""
+        if name not in self._storages:
+            self._storages[name] = self._stack.enter_context(closing(self._open_storage(name)))
+        self._buckets.setdefault(name, set()).update(buckets)
+        return self._storages[name]
+
+    def _open_storage(self, name: str) -> Storage:
+        from reconciler.systems import storage
+
+        it = self.spec.connection(name)
+        if isinstance(it, DirectoryConnection):
+            return storage.directory(name, it.path)
+        if not isinstance(it, SupabaseConnection):
+            todo = "name a supabase or directory connection"
+            raise ReconcilerError(
+                f"connections.{name} holds no buckets", where=self.spec.locate("connections", name), todo=todo
+            )
+        session = None
+        if it.dsn is not None:  # a session of the storage's own: an inventory occupies it
+            session = self._stack.enter_context(connect(name, it.dsn.reveal()))
+            if self._snapshots:
+                self._stack.enter_context(session.snapshot())
+        return storage.supabase(name, it.url, it.key.reveal(), session)
+
+    def is_storage(self, name: str) -> bool:
+        """Whether objects are behind a connection."""
+        return isinstance(self.spec.document.connections.get(name), SupabaseSpec | DirectorySpec)
+
     def fingerprint(self, name: str) -> str:
-        """What tells this system from any other of its type."""
+        """What tells this system from any other of its type; of a storage, one `bucket:digits` for each bucket used."""
+        if self.is_storage(name):
+            storage = self.storage(name)
+            return " ".join(f"{it}:{storage.fingerprint(it)}" for it in sorted(self._buckets[name]))
         return self.pds(name).did if self.is_pds(name) else self.session(name).fingerprint()
+
+    def is_same(self, name: str, fingerprint: str) -> bool:
+        """Whether that is this system's fingerprint; of a storage, for whichever buckets it was made."""
+        if self.is_storage(name):
+            made_for = (it.partition(":")[0] for it in fingerprint.split())
+            self.storage(name, *made_for)
+        return bool(fingerprint) and self.fingerprint(name) == fingerprint
 
     def fingerprints(self) -> dict[str, dict[str, str]]:
         """Type and fingerprint of everything that was opened so far."""
         types = {**dict.fromkeys(self._sessions, "postgres"), **dict.fromkeys(self._repos, "atproto")}
+        types |= {name: type_of(self.spec.document.connections[name]) for name in self._storages}
         return {name: {"type": types[name], "fingerprint": self.fingerprint(name)} for name in sorted(types)}
 
     def scratch(self) -> IO[bytes]:

@@ -16,12 +16,15 @@ from reconciler.spec.connections import (
     AtprotoConnection,
     AtprotoSpec,
     ConnectionSpec,
+    DirectoryConnection,
     FilesConnection,
     FilesSpec,
     PostgresConnection,
     PostgresSpec,
     ResolvedConnection,
     Secret,
+    SupabaseConnection,
+    type_of,
 )
 from reconciler.spec.document import Document, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
@@ -29,6 +32,7 @@ from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.schema import json_schema
 from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
+from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.unique_key import Rule, RuleSql, UniqueKey
 from reconciler.spec.values import Number, Value, json_text
 
@@ -41,6 +45,8 @@ __all__ = [
     "Collection",
     "ColumnsExcept",
     "ConnectionSpec",
+    "DirectoryConnection",
+    "DirectorySpec",
     "Document",
     "FilesConnection",
     "FilesSpec",
@@ -62,6 +68,8 @@ __all__ = [
     "SourceTable",
     "Spec",
     "SqlObjects",
+    "SupabaseConnection",
+    "SupabaseSpec",
     "TableOptions",
     "UniqueKey",
     "Value",
@@ -71,4 +79,5 @@ __all__ = [
     "json_text",
     "load",
     "read_objects",
+    "type_of",
 ]

@@ -16,10 +16,10 @@ from reconciler.spec.environment import Environment
 from reconciler.spec.models import Strict
 from reconciler.spec.problems import Problems
 from reconciler.spec.references import EnvironmentReference, VariableReference, parts
+from reconciler.spec.storages import ADDRESS_TODO, DirectorySpec, SupabaseSpec, is_address
 from reconciler.spec.values import Path as Path_
 
-TYPES = ("postgres", "files", "atproto")
-TYPES_TO_COME = ("supabase", "directory")
+TYPES = ("postgres", "files", "atproto", "supabase", "directory")
 
 
 class PostgresSpec(Strict):
@@ -80,7 +80,7 @@ class AtprotoSpec(Strict):
     description: str | None = Field(None, description="What it is, for readers.")
 
 
-ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec | AtprotoSpec
+ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec | AtprotoSpec | SupabaseSpec | DirectorySpec
 
 
 class Secret:
@@ -145,7 +145,27 @@ class AtprotoConnection:
     directory: Path | None = None
 
 
-ResolvedConnection: TypeAlias = PostgresConnection | FilesConnection | AtprotoConnection
+@dataclass(frozen=True)
+class SupabaseConnection:
+    """`dsn` is that of the project's database, where objects are listed by SQL."""
+
+    name: str
+    url: str
+    key: Secret
+    dsn: Secret | None = None
+
+
+@dataclass(frozen=True)
+class DirectoryConnection:
+    """`path` is absolute; each of its subfolders is a bucket."""
+
+    name: str
+    path: Path
+
+
+ResolvedConnection: TypeAlias = (
+    PostgresConnection | FilesConnection | AtprotoConnection | SupabaseConnection | DirectoryConnection
+)
 
 _PASSWORD_BEFORE = re.compile(r"://[^\s/@]*:$")
 _UNSAFE_IN_URI = re.compile(r"[@/?#\s:]|%(?![0-9A-Fa-f]{2})")
@@ -172,6 +192,41 @@ def resolve(
             return FilesConnection(name, (base / path).absolute(), MappingProxyType(tables))
         case AtprotoSpec():
             return _atproto(name, spec, environment, base, where)
+        case SupabaseSpec():
+            return _supabase(name, spec, environment, where)
+        case DirectorySpec():
+            path = _expanded(name, spec.directory, environment, where)
+            return DirectoryConnection(name, (base / path).absolute())
+
+
+def type_of(spec: ConnectionSpec) -> str:
+    """The word that says which type a connection is of."""
+    match spec:
+        case PostgresSpec():
+            return "postgres"
+        case FilesSpec():
+            return "files"
+        case AtprotoSpec():
+            return "atproto"
+        case SupabaseSpec():
+            return "supabase"
+        case DirectorySpec():
+            return "directory"
+
+
+def _supabase(
+    name: str, spec: SupabaseSpec, environment: Environment, where: Location | str | None
+) -> SupabaseConnection:
+    url = _expanded(name, spec.supabase, environment, where)
+    if not is_address(url):
+        raise ReconcilerError(f"connection {name} is no address of a project", where=where, todo=ADDRESS_TODO)
+    dsn = None if spec.postgres is None else _expanded(name, spec.postgres, environment, where)
+    if dsn is not None and (dsn == "embedded" or not _DSN.match(dsn)):
+        raise ReconcilerError(
+            f"`postgres` of the connection {name} is no PostgreSQL address", where=where, why=_why(dsn), todo=DSN_TODO
+        )
+    key = Secret(_expanded(name, spec.key, environment, where))
+    return SupabaseConnection(name, url, key, None if dsn is None else Secret(dsn))
 
 
 def _atproto(

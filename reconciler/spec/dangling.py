@@ -11,6 +11,7 @@ from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
 from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted
 from reconciler.spec.references import NAME
+from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.values import Path
 
 _ADDRESS = re.compile(rf"({NAME})\.({NAME})")
@@ -102,6 +103,8 @@ def _report_no_database(
             problems.add(f"`{name}` is a folder or file", at, why=why, todo="name a postgres connection")
         case AtprotoSpec():
             problems.add(f"`{name}` is a PDS, and holds no tables", at, todo="name a postgres connection")
+        case SupabaseSpec() | DirectorySpec():
+            problems.add(f"`{name}` holds buckets, and no tables", at, todo="name a postgres connection")
         case _:
             pass
 
@@ -109,9 +112,14 @@ def _report_no_database(
 def _report_no_table(
     name: str | None, at: Path, connections: Mapping[str, ConnectionSpec | None], problems: Problems
 ) -> None:
-    if isinstance(connections.get(name or ""), AtprotoSpec):
-        todo = "name a postgres or files connection"
-        problems.add(f"`{name}` is a PDS, and no source of rows", at, todo=todo)
+    todo = "name a postgres or files connection"
+    match connections.get(name or ""):
+        case AtprotoSpec():
+            problems.add(f"`{name}` is a PDS, and no source of rows", at, todo=todo)
+        case SupabaseSpec() | DirectorySpec():
+            problems.add(f"`{name}` holds buckets, and is no source of rows", at, todo=todo)
+        case _:
+            pass
 
 
 def _connection(text: object) -> str | None:

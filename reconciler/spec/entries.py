@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -13,7 +12,6 @@ from reconciler.spec.collection import Collection
 from reconciler.spec.connections import (
     DSN_TODO,
     TYPES,
-    TYPES_TO_COME,
     AtprotoSpec,
     ConnectionSpec,
     FilesSpec,
@@ -27,6 +25,7 @@ from reconciler.spec.nodes import MapNode
 from reconciler.spec.pds_records import PdsRecords, report_pds_records
 from reconciler.spec.problems import Problems, dotted, one_of, suggest
 from reconciler.spec.sql_objects import SqlObjects, wrong_path
+from reconciler.spec.storages import DirectorySpec, SupabaseSpec, report_folder, report_supabase
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
@@ -43,26 +42,28 @@ def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec
     path: Path = ("connections", name)
     if not isinstance(value, dict):
         return _model(PostgresSpec, path, value, problems)
-    if to_come := [word for word in TYPES_TO_COME if word in value]:
-        problems.add(f"connections of the type {to_come[0]} are not supported yet", (*path, to_come[0]), key=True)
-        return None
     match [word for word in TYPES if word in value]:
         case ["files"]:
             connection = _model(FilesSpec, path, value, problems)
-            if connection and connection.files.startswith("~"):
-                problems.add("`~` is not expanded", (*path, "files"), todo="write ${env:HOME} instead")
-            elif connection and _is_absolute(connection.files):
-                todo = "write it relative to the folder of the spec, or as ${env:NAME}"
-                problems.warn(
-                    "this path stands in every plan and holds on one machine only", (*path, "files"), todo=todo
-                )
+            if connection:
+                report_folder(connection.files, (*path, "files"), problems)
+            return connection
+        case ["directory"]:
+            connection = _model(DirectorySpec, path, value, problems)
+            if connection:
+                report_folder(connection.directory, (*path, "directory"), problems)
+            return connection
+        case ["supabase"] | ["postgres", "supabase"]:
+            connection = _model(SupabaseSpec, path, value, problems)
+            if connection:
+                report_supabase(connection, path, looks_like_dsn(connection.postgres or ""), problems)
             return connection
         case ["postgres"]:
             connection = _model(PostgresSpec, path, value, problems)
             if connection and "${" not in connection.postgres and not looks_like_dsn(connection.postgres):
                 problems.add(f"connections.{name} is no PostgreSQL address", (*path, "postgres"), todo=DSN_TODO)
             return connection
-        case ["atproto"]:
+        case ["atproto"] | ["directory", "atproto"] | ["atproto", "directory"]:
             connection = _model(AtprotoSpec, path, value, problems)
             if connection:
                 report_atproto(connection, path, problems)
@@ -77,14 +78,9 @@ def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec
     return None
 
 
-def _is_absolute(path: str) -> bool:
-    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
-
-
 def _typeless(path: Path, value: Mapping[str, Value], problems: Problems) -> None:
-    known = (*TYPES, *TYPES_TO_COME)
     for word in value:
-        if suggest(word, known):
+        if suggest(word, TYPES):
             wrong_types.unknown_key((*path, word), problems)
             return
     todo = 'write { postgres: "${env:NAME}" } or { files: folder }'

@@ -10,7 +10,7 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
-from reconciler.spec.connections import AtprotoSpec, FilesSpec, ResolvedConnection, resolve
+from reconciler.spec.connections import ResolvedConnection, resolve, type_of
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
 from reconciler.spec.entries import collection_of, connection_of, objects_of, records_of, unique_key_of, variable_of
 from reconciler.spec.environment import Environment
@@ -69,8 +69,7 @@ class Spec:
             todo = did_you_mean(name, tuple(declared), f"the connections are {', '.join(declared) or 'none'}")
             raise ReconcilerError(f"the connection `{name}` is not declared", todo=todo)
         spec = declared[name]
-        word = "files" if isinstance(spec, FilesSpec) else "atproto" if isinstance(spec, AtprotoSpec) else "postgres"
-        where = self.locate("connections", name, word) or f"the plan's spec: connections.{name}"
+        where = self.locate("connections", name, type_of(spec)) or f"the plan's spec: connections.{name}"
         return resolve(name, spec, self._environment, self.base, where)
 
 

@@ -15,6 +15,7 @@ from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
 from reconciler.spec.sql_objects import SqlObjects
+from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
@@ -55,6 +56,8 @@ def unknown_key(path: Path, problems: Problems) -> None:
         problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
     elif _of_resource(parent) and word in _ELSEWHERE:
         problems.add(what, path, key=True, todo=_ELSEWHERE[word])
+    elif word in known and parent[0] == "connections":
+        problems.add(what, path, key=True, todo="leave it out: connections of another type have it")
     elif meant is None and ":" in word:
         problems.add(what, path, key=True, todo="write a space after the colon")
     else:
@@ -73,7 +76,8 @@ def _known(parent: Path) -> tuple[str, ...]:
         case ("variables", _):
             return _keys(Variable)
         case ("connections", _):
-            return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec), *_keys(AtprotoSpec))))
+            types = (PostgresSpec, FilesSpec, AtprotoSpec, SupabaseSpec, DirectorySpec)
+            return tuple(dict.fromkeys(key for model in types for key in _keys(model)))
         case ("collections", _):
             return _keys(Collection)
         case ("sql_objects", _):

@@ -28,7 +28,7 @@ connections:
   pds: {{ atproto: "{DID}", directory: repo }}
   media: {{ directory: media }}
 pds_records:
-  notes: {{ repo: pds.{DID}, collection: {NOTE}, source: extract, rkey: rkey, record: record, on_extra: delete, rkeys: "*" }}
+  notes: {{ repo: pds.{DID}, collection: {NOTE}, source: extract, rkey: rkey, record: record, on_extra: delete, max_delete: 1, rkeys: "*" }}
 """
 
 
@@ -48,7 +48,7 @@ def on_disk(folder: Path) -> dict[str, str]:
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    wanted = {"3kabc": note("žluťoučký 😀", n=2**60, nothing=None), "3kdef": note("two")}
+    wanted = {"3kabc": note("žluťoučký 😀", n=2**53 - 1, nothing=None), "3kdef": note("two")}
     lines = [f'{{"rkey": "{rkey}", "record": {text}}}\n' for rkey, text in wanted.items()]
     (tmp_path / "data" / f"{NOTE}.jsonl").write_text("".join(lines), "utf-8")
     put(tmp_path / "repo", "3kdef", note("two, spoilt"))
@@ -68,7 +68,6 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     held = {Path(name).stem: json.loads(text) for name, text in on_disk(tmp_path / "repo").items()}
     assert held == {rkey: json.loads(text) for rkey, text in wanted.items()}
     run("plan", "spec.yaml", "--detailed-exitcode")
-    assert "2 records already" in run("apply", "a.plan.jsonl", "--yes") or True
     run("undo", "a.plan.jsonl", "-o", "back.plan.jsonl")
     run("apply", "back.plan.jsonl", "--yes")
     assert {name: json.loads(text) for name, text in on_disk(tmp_path / "repo").items()} == {

@@ -1,29 +1,42 @@
-"""A storage to test on, in each of the ways there are.
-
-RECONCILER_TEST_STORAGE_URL, _KEY and _DSN put a live server in the double's place; tests of faults are skipped then.
-"""
+"""A storage to test on, in each of the ways there are. The README beside it says how a live server takes the double's place."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
+from reconciler.embedded import Server as Postgres
 from reconciler.systems.postgres.session import connect
 from reconciler.systems.storage import directory, supabase
-from reconciler.systems.storage.supabase import SupabaseStorage
-from tests.postgres import Database
+from reconciler.systems.storage.project import SupabaseStorage
+from tests.postgres import Servers
 from tests.storage.double import Double, serving
 from tests.storage.worlds import QUICK, WAYS, Server, World, fresh_name, live
 
 
+@pytest.fixture(scope="session")
+def shared_double(postgres_servers: Servers, postgres_server: Postgres) -> Generator[Double]:
+    """One server for all tests of this process; each has buckets of its own."""
+    database = postgres_servers.create(postgres_server, "storage")
+    try:
+        with serving(database.dsn) as double:
+            yield double
+    finally:
+        postgres_servers.drop(database)
+
+
 @pytest.fixture
-def double(database: Database) -> Generator[Double]:
-    """A server of the test's own."""
-    with serving(database.dsn) as double:
-        yield double
+def double(shared_double: Double) -> Generator[Double]:
+    """The server, well again after the test."""
+    if live():
+        pytest.skip("a live server does not fail on demand")
+    shared_double.reset()
+    yield shared_double
+    shared_double.reset()
 
 
 @pytest.fixture
@@ -63,18 +76,16 @@ def world(request: pytest.FixtureRequest, make_world: Callable[[str], World]) ->
 
 
 @pytest.fixture(params=[way for way in WAYS if way != "directory"])
-def doubled(request: pytest.FixtureRequest, make_world: Callable[[str], World]) -> World:
+def doubled(request: pytest.FixtureRequest, make_world: Callable[[str], World], double: Double) -> World:
     """Where something is to go wrong on the way: never a live server."""
-    if live():
-        pytest.skip("a live server does not fail on demand")
+    del double
     return make_world(request.param)
 
 
 @pytest.fixture
-def api(make_world: Callable[[str], World]) -> World:
+def api(make_world: Callable[[str], World], double: Double) -> World:
     """The double by its API."""
-    if live():
-        pytest.skip("a live server does not fail on demand")
+    del double
     return make_world("list v2")
 
 
@@ -82,28 +93,33 @@ def _doubled(double: Double) -> Server:
     return Server(double.url, double.key, double.dsn, double)
 
 
-class _buckets:
-    """Two buckets of a server, for a context."""
-
-    def __init__(self, server: Server, *names: str) -> None:
-        self._http = httpx.Client(
-            base_url=f"{server.url}/storage/v1", headers={"apikey": server.key, "Authorization": f"Bearer {server.key}"}
-        )
-        self._server = server
-        self._names = names
-
-    def __enter__(self) -> None:
-        for name in self._names:
-            self._http.post("/bucket", json={"id": name, "name": name}).raise_for_status()
-
-    def __exit__(self, *_: object) -> None:
-        with self._http:
-            if self._server.double is None:
-                for name in self._names:
-                    self._http.post(f"/bucket/{name}/empty", json={})
-                    self._http.request("DELETE", f"/bucket/{name}", json={})
+@contextmanager
+def _buckets(server: Server, *names: str) -> Generator[None]:
+    """Two buckets of a server."""
+    headers = {"apikey": server.key, "Authorization": f"Bearer {server.key}"}
+    base = f"{server.url}/storage/v1"
+    with httpx.Client(base_url=base, headers=headers, timeout=60, verify=base.startswith("https:")) as http:
+        for name in names:
+            http.post("/bucket", json={"id": name, "name": name}).raise_for_status()
+        yield
+        if server.double is not None:
+            server.double.heal()
+        for name in names:
+            http.post(f"/bucket/{name}/empty", json={})
+            for _ in range(20):  # a live server empties it in its own time
+                if http.request("DELETE", f"/bucket/{name}", json={}).is_success:
+                    break
+                time.sleep(0.5)
 
 
-def storage_of(server: Double, key: str | None = None) -> SupabaseStorage:
-    """One more client of the double."""
-    return SupabaseStorage("storage", server.url, key or server.key, None, QUICK)
+@pytest.fixture
+def client_of(double: Double) -> Generator[Callable[[str], SupabaseStorage]]:
+    """`client_of(key)`: one more client of the double."""
+    with ExitStack() as stack:
+
+        def make(key: str) -> SupabaseStorage:
+            storage = SupabaseStorage("storage", double.url, key, None, QUICK)
+            stack.callback(storage.close)
+            return storage
+
+        yield make

@@ -69,6 +69,12 @@ class Double:
             self.requests.clear()
             self.peak = 0
 
+    def reset(self) -> None:
+        """As it was at first, but for its buckets."""
+        self.heal()
+        self.list_v2 = True
+        self.functions.clear()
+
     @contextmanager
     def counted(self, request: str) -> Generator[None]:
         with self._lock:

@@ -35,12 +35,12 @@ def test_an_inventory_is_complete_and_in_the_order_of_bytes(world: World) -> Non
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", each.created_at or "") for each in found)
 
 
-@pytest.mark.parametrize("prefix", ["a", "a_b", "a_b/", "a/b", "A", "many/", "nothing", "a%", "a/b.png", "a/b?"])
-def test_a_prefix_means_itself(world: World, prefix: str) -> None:
+def test_a_prefix_means_itself(world: World) -> None:
     tree = [name for name in TREE if not (world.way == "directory" and name == "a")]
     world.seed([*tree, "many/1", "many/2", "manyfold"])
-    expected = sorted(name for name in [*tree, "many/1", "many/2", "manyfold"] if name.startswith(prefix))
-    assert world.names(prefix) == expected
+    for prefix in ("a", "a_b", "a_b/", "a/b", "A", "many/", "nothing", "a%", "a/b.png", "a/b?"):
+        expected = sorted(name for name in [*tree, "many/1", "many/2", "manyfold"] if name.startswith(prefix))
+        assert world.names(prefix) == expected
 
 
 def test_an_empty_bucket_is_empty(world: World) -> None:
@@ -97,18 +97,17 @@ def test_copy_text_is_the_same_inventory(world: World, production: Database) -> 
     assert inventory.totals == Totals(len(objects), sum(it.size or 0 for it in objects))
 
 
-@pytest.mark.parametrize(
-    "name", ["a.png", "a/b/c d.jpg", "q?x=1&y=2.png", "(1)+[".replace("[", "!") + ".webp", "no extension"]
-)
-def test_bytes_come_back(world: World, name: str) -> None:
+def test_bytes_come_back(world: World) -> None:
     content = bytes(range(256)) * 3000
-    assert world.storage.upload(world.bucket, name, content) is Outcome.APPLIED
-    assert world.content(name) == content
-    found = world.storage.head(world.bucket, name)
-    assert found is not None
-    assert (found.name, found.size) == (name, len(content))
-    assert [found] == [it for it in world.storage.inventory(world.bucket) if it.name == name]
-    assert dict(world.storage.verify(world.bucket, [name])) == {name: Verdict.PRESENT}
+    names = ["a.png", "a/b/c d.jpg", "q?x=1&y=2.png", "(1)+!.webp", "no extension"]
+    for name in names:
+        assert world.storage.upload(world.bucket, name, content) is Outcome.APPLIED
+        assert world.content(name) == content
+        found = world.storage.head(world.bucket, name)
+        assert found is not None
+        assert (found.name, found.size) == (name, len(content))
+        assert [found] == [it for it in world.storage.inventory(world.bucket) if it.name == name]
+    assert dict(world.storage.verify(world.bucket, names)) == dict.fromkeys(names, Verdict.PRESENT)
 
 
 def test_content_may_be_bytes_a_file_or_a_stream(world: World, tmp_path: Path) -> None:
@@ -205,40 +204,40 @@ def test_verdicts_come_in_the_order_asked_for(world: World) -> None:
     assert verdicts == [(name, Verdict.PRESENT if int(name) < 12 else Verdict.ABSENT) for name in names]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", ".", "%2e%2e/a", "a%20b", "a\\b", "a\nb", "a\0", "x" * 1025],
-)
-def test_names_that_mean_another_object_are_refused(world: World, name: str) -> None:
+BAD = ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", ".", "%2e%2e/a", "a%20b", "a\\b", "a\nb", "a\0", "x" * 1025]
+
+
+def test_names_that_mean_another_object_are_refused(world: World) -> None:
     storage, bucket = world.storage, world.bucket
     storage.upload(bucket, "there", b"x")
-    calls: list[Callable[[], object]] = [
-        lambda: storage.upload(bucket, name, b"x"),
-        lambda: storage.download(bucket, name),
-        lambda: storage.move(bucket, "there", name),
-        lambda: storage.move(bucket, name, "there"),
-        lambda: storage.copy(bucket, "there", name),
-        lambda: storage.remove(bucket, ["there", name]),
-        lambda: storage.sign(bucket, [name], 60),
-        lambda: storage.head(bucket, name),
-        lambda: list(storage.verify(bucket, [name])),
+    calls: list[Callable[[str], object]] = [
+        lambda name: storage.upload(bucket, name, b"x"),
+        lambda name: storage.download(bucket, name),
+        lambda name: storage.move(bucket, "there", name),
+        lambda name: storage.move(bucket, name, "there"),
+        lambda name: storage.copy(bucket, "there", name),
+        lambda name: storage.remove(bucket, ["there", name]),
+        lambda name: storage.sign(bucket, [name], 60),
+        lambda name: storage.head(bucket, name),
+        lambda name: list(storage.verify(bucket, [name])),
     ]
-    for call in calls:
-        with pytest.raises(ReconcilerError, match="cannot be the name"):
-            call()
+    for name in BAD:
+        for call in calls:
+            with pytest.raises(ReconcilerError, match="cannot be the name"):
+                call(name)
     assert world.names() == ["there"]
 
 
-@pytest.mark.parametrize("name", ["é.png", "a#b", "a[1]", "a~", 'a"', "a<b", "a{b", "a|b", "a`", "a^b"])
-def test_new_names_are_of_the_servers_alphabet(world: World, name: str) -> None:
-    with pytest.raises(ReconcilerError, match="cannot be the name"):
-        world.storage.upload(world.bucket, name, b"x")
+def test_new_names_are_of_the_servers_alphabet(world: World) -> None:
+    for name in ("é.png", "a#b", "a[1]", "a~", 'a"', "a<b", "a{b", "a|b", "a`", "a^b"):
+        with pytest.raises(ReconcilerError, match="cannot be the name"):
+            world.storage.upload(world.bucket, name, b"x")
 
 
-@pytest.mark.parametrize("bucket", ["", ".", "..", "a/b", "../x", "a%2f", "é", "a\nb"])
-def test_a_bucket_has_a_plain_name(world: World, bucket: str) -> None:
-    with pytest.raises(ReconcilerError, match="cannot be the name of a bucket"):
-        list(world.storage.inventory(bucket))
+def test_a_bucket_has_a_plain_name(world: World) -> None:
+    for bucket in ("", ".", "..", "a/b", "../x", "a%2f", "é", "a\nb"):
+        with pytest.raises(ReconcilerError, match="cannot be the name of a bucket"):
+            list(world.storage.inventory(bucket))
 
 
 def test_a_fingerprint_tells_buckets_apart_and_nothing_else(world: World) -> None:

@@ -54,13 +54,13 @@ def supabase(
     name: str, url: str, key: str, session: Session | None = None, patience: Patience | None = None
 ) -> Storage:
     """The storage of a Supabase project; its key must be the service role's."""
-    from reconciler.systems.storage.supabase import SupabaseStorage
+    from reconciler.systems.storage.project import SupabaseStorage
 
     return SupabaseStorage(name, url, key, session, patience)
 
 
 def directory(name: str, path: Path) -> Storage:
     """A folder whose subfolders are buckets."""
-    from reconciler.systems.storage.directory import DirectoryStorage
+    from reconciler.systems.storage.folder import DirectoryStorage
 
     return DirectoryStorage(name, path)

@@ -144,7 +144,7 @@ class DirectoryStorage:
     def remove(self, bucket: str, names: Sequence[str]) -> Removed:
         removed: list[str] = []
         absent: list[str] = []
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys(map(checked, list(names))):
             file, found = self._stat(bucket, name)
             if found is None:
                 absent.append(name)
