@@ -158,7 +158,6 @@ def compare(session: Session, wanted: Wanted, scratch: IO[bytes]) -> Compared:
             why="an empty source is more often a mistake than meant",
             todo="check the source and its condition; if they are to go, delete them by hand",
         )
-    _check_limit(found)
     _read_before(session, found, there)
     _look_for_blobs(session, found)
     return found
@@ -192,7 +191,8 @@ def _records(session: Session, wanted: Wanted, found: Compared) -> Iterator[Reco
         )
 
 
-def _check_limit(found: Compared) -> None:
+def check_limit(found: Compared) -> None:
+    """Deletes stay within `max_delete`; who only counts need not ask."""
     limit = found.wanted.max_delete
     most = int(Fraction(limit[:-1]) * found.scope / 100) if limit.endswith("%") else int(limit)
     if len(found.deletes) > most:

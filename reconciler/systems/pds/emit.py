@@ -14,13 +14,14 @@ from typing import cast
 from reconciler.plan.file import Planned, change_line
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.systems.pds import quota, records
-from reconciler.systems.pds.compare import Compared, Texts
+from reconciler.systems.pds.compare import Compared, Texts, check_limit
 
 _POINTS = quota.HOUR.points
 
 
 def steps_of(found: Compared) -> tuple[list[Planned], list[tuple[str, str]]]:
     """The steps in their order, and the edges that keep them in it."""
+    check_limit(found)
     wanted = found.wanted
     updates = found.updates if found.writes_updates else {}
     name = f"{wanted.address}[{wanted.collection}]"
