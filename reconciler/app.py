@@ -10,9 +10,11 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.kinds.bucket_prefixes import run_objects
 from reconciler.kinds.observe import Observed, ResourceStatus, observed
 from reconciler.kinds.reread import digest_pads, rereading
 from reconciler.kinds.select import choose, graph_of
@@ -29,6 +31,7 @@ from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
 from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settings, execute, execute_apart, retriable
+from reconciler.systems.storage.apply import Outcome as ObjectsOutcome
 
 if TYPE_CHECKING:
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
@@ -85,12 +88,13 @@ def plan(
     now: str | None = None,
 ) -> Plan:
     """Read the world, find what differs, order it, write it down."""
-    del now  # no kind depends on the clock yet
-    return _plan(load(session), session, out, only, exclude)
+    return _plan(load(session), session, out, only, exclude, now)
 
 
-def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], exclude: Sequence[str]) -> Plan:
-    with _looking(spec, session, only, exclude) as (world, seen):
+def _plan(
+    spec: Spec, session: Session, out: Path | None, only: Sequence[str], exclude: Sequence[str], now: str | None = None
+) -> Plan:
+    with _looking(spec, session, only, exclude, now=now) as (world, seen):
         found = seen.steps()
         by_id = {item.step.id: item for item in found.steps}
         ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
@@ -107,11 +111,31 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
 
 @contextmanager
 def _looking(
-    spec: Spec, session: Session, only: Sequence[str] = (), exclude: Sequence[str] = (), *, count_extra: bool = False
+    spec: Spec,
+    session: Session,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    count_extra: bool = False,
+    now: str | None = None,
 ) -> Generator[tuple[World, Observed]]:
     addresses = choose(spec, only, exclude)
-    with opened(spec, snapshots=True, tell=_telling(session)) as world, session.progress.task("comparing", None):
+    with (
+        opened(spec, snapshots=True, tell=_telling(session), now=_moment(now)) as world,
+        session.progress.task("comparing", None),
+    ):
         yield world, observed(world, addresses, digest_pads(spec, session.environ), count_extra=count_extra)
+
+
+def _moment(text: str | None) -> int | None:
+    """A time as the command line says it, in seconds since 1970; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ReconcilerError(f"{text!r} is no time", todo="write 2026-01-31T04:00:00Z") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def _telling(session: Session) -> Tell:
@@ -166,6 +190,8 @@ def apply(
             try:
                 if world.is_pds(connection):
                     outcome = _run_records(world, plan, connection, steps, settings, session)
+                elif world.is_storage(connection):
+                    outcome = run_objects(world, plan, connection, steps, session.progress, rehearse=rehearse)
                 else:
                     outcome = _run(plan, spec, connection, steps, settings, session)
             except ReconcilerError as error:
@@ -225,8 +251,8 @@ def _check_fingerprints(plan: Plan, world: World) -> None:
             )
 
 
-def _outcome(step: Step, outcome: Outcome | RecordsOutcome) -> StepOutcome:
-    failed = 0 if isinstance(outcome, Outcome) else outcome.failed.get(step.id, 0)
+def _outcome(step: Step, outcome: Outcome | RecordsOutcome | ObjectsOutcome) -> StepOutcome:
+    failed = 0 if isinstance(outcome, Outcome | ObjectsOutcome) else outcome.failed.get(step.id, 0)
     return StepOutcome(step.id, outcome.applied.get(step.id, 0), outcome.already.get(step.id, 0), failed=failed)
 
 
@@ -285,11 +311,13 @@ def _run(
 
 def _look(
     plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session
-) -> Outcome | RecordsOutcome:
+) -> Outcome | RecordsOutcome | ObjectsOutcome:
     """What a run would still do."""
     with opened(spec, snapshots=False) as world:
         if world.is_pds(connection):
             return _run_records(world, plan, connection, steps, settings, session)
+        if world.is_storage(connection):
+            return run_objects(world, plan, connection, steps, session.progress, rehearse=settings.rehearse)
     return _run(plan, spec, connection, steps, settings, session)
 
 

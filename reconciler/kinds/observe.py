@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.kinds.bucket_prefixes import compile_prefix
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
@@ -19,7 +20,9 @@ from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import Collection, PdsRecords, Resource, SqlObjects, UniqueKey
+from reconciler.spec import BucketPrefix, Collection, PdsRecords, Resource, SqlObjects, UniqueKey
+from reconciler.systems.postgres.described import Objects, find_described
+from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.exchange import Reached
@@ -61,6 +64,8 @@ class Observed:
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
+    prefixes: list[tuple[str, Objects]] = field(default_factory=list[tuple[str, Objects]])
+    """What was found in buckets, with the storage's connection."""
     records: list[Compared] = field(default_factory=list["Compared"])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
@@ -81,6 +86,11 @@ class Observed:
             everything.steps += steps
             everything.must += edges
             everything.hazards += objects.hazards
+        for connection, prefix in self.prefixes:
+            out = object_steps(self.world.session(prefix.intent.connection), prefix, connection)
+            everything.steps += out.steps
+            everything.must += out.must
+            everything.hazards += out.hazards
         if self.records:
             self._add_records(everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
@@ -159,6 +169,20 @@ class Observed:
         ]
         counted += [
             ResourceStatus(
+                address=it.intent.address,
+                target=f"{it.intent.connection} {full_name(it.intent.target.name)}",
+                in_sync=it.in_sync,
+                missing=it.counts["missing_in_db"],
+                changed=it.rows.changed + it.counts.get("sign", 0),
+                extra=it.counts["unexpected"],
+                notes=tuple(it.notes),
+                deletes_extra=False,
+                wrong=it.counts["missing_in_storage"],
+            )
+            for _, it in self.prefixes
+        ]
+        counted += [
+            ResourceStatus(
                 address=it.declared.address,
                 target=f"{it.declared.connection} {it.declared.file}",
                 in_sync=it.in_sync,
@@ -195,8 +219,15 @@ class Observed:
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
         keys = [(self.world.session(connection), found) for connection, found in self._keys()]
         paths = write_findings(self.intents(), keys, folder)
+        if self.prefixes and not self.intents():
+            for path in paths:
+                path.unlink()
+            paths = ()
+        for n, (_, it) in enumerate(self.prefixes):
+            made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n)
+            paths = tuple(dict.fromkeys((*paths, *made)))
         for path in paths:
-            if path.stem == "duplicates":
+            if path.stem not in ("missing", "changed", "extra"):
                 continue
             with path.open("a", encoding="utf-8", newline="") as file:
                 out = csv.writer(file, lineterminator="\n")
@@ -260,13 +291,20 @@ def observed(
     declared = {connection: load(world.session(connection), them) for connection, them in sorted(by_connection.items())}
     for reach in reaches:
         reach.fill()
+    for connection, them in sorted(by_connection.items()):
+        for found in find_described(world.session(connection), them):
+            place = resources[found.intent.address]
+            assert isinstance(place, BucketPrefix)
+            result.prefixes.append((place.place()[0], found))
     for connection, founds in declared.items():
+        found_there = [it for _, it in result.prefixes if it.intent.connection == connection]
         result.founds[connection] = observe(
             world.session(connection),
             world.catalog(connection),
             founds,
             by_connection[connection],
             bystanders[connection],
+            [found for it in found_there for found in (it.new, it.rows)],
             count_extra=count_extra,
         )
     _defer_keys(result, created)
@@ -317,6 +355,8 @@ def _compile(world: World, address: str, resource: Resource, first: int) -> Comp
     match resource:
         case Collection():
             return compile_collection(world, address, resource, first)
+        case BucketPrefix():
+            return compile_prefix(world, address, resource, first)
         case UniqueKey():
             return compile_unique_key(world, address, resource, first)
         case _:

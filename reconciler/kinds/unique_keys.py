@@ -42,7 +42,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
         address=address,
         connection=connection,
         target=table,
-        key=_identity(table, address, place),
+        key=identity(table, address, place),
         source=NO_SOURCE,
         finds=_duplicates(world, address, unique_key, table),
         on_extra=OnExtra.DELETE,
@@ -59,7 +59,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
             address=address,
             connection=connection,
             target=(child := world.catalog(connection).tables[child_name]),
-            key=_identity(child, address, place),
+            key=identity(child, address, place),
             source=NO_SOURCE,
             finds=References(
                 of=intent,
@@ -109,7 +109,7 @@ def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Tab
             _sorts(world.session(unique_key.target()[0]), table, value, f"{address}: {column} as a key", place)
 
 
-def _identity(table: Table, address: str, place: Location | None) -> tuple[str, ...]:
+def identity(table: Table, address: str, place: Location | None) -> tuple[str, ...]:
     """What tells rows of a table apart: its primary key, or a unique index whose columns are never NULL."""
     if table.primary_key:
         return table.primary_key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class World:
     _repos: dict[str, Repo] = field(default_factory=dict[str, "Repo"])
     _tell: Tell = field(default=_silent)
     _application_name: str = "reconciler"
+    now: int = 0
+    """The clock, in seconds since 1970; part of the world that a plan is made on."""
     _storages: dict[str, Storage] = field(default_factory=dict[str, "Storage"])
     _buckets: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
@@ -180,10 +183,22 @@ class World:
 
 @contextmanager
 def opened(
-    spec: Spec, *, snapshots: bool, tell: Tell | None = None, application_name: str = "reconciler"
+    spec: Spec,
+    *,
+    snapshots: bool,
+    tell: Tell | None = None,
+    application_name: str = "reconciler",
+    now: int | None = None,
 ) -> Generator[World]:
     """A world to read (`snapshots`) or to write, under a name that the server shows and logs."""
     with ExitStack() as stack:
         if snapshots:  # an apply explains for itself what it does not try again
             stack.enter_context(explained("reading", "a database of the spec"))
-        yield World(spec, stack, _snapshots=snapshots, _tell=tell or _silent, _application_name=application_name)
+        yield World(
+            spec,
+            stack,
+            _snapshots=snapshots,
+            _tell=tell or _silent,
+            _application_name=application_name,
+            now=int(time.time()) if now is None else now,
+        )

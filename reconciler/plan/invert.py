@@ -20,6 +20,9 @@ _OPPOSITE = {
     Verb.CREATE: Verb.DROP,
     Verb.ALTER: Verb.ALTER,
     Verb.DROP: Verb.CREATE,
+    Verb.COPY: Verb.REMOVE,
+    Verb.REMOVE: Verb.COPY,
+    Verb.MOVE: Verb.MOVE,
 }
 _UNDO = "undo of "
 
@@ -34,6 +37,12 @@ def invert_change(change: Change, of: str, *, whole: bool = False) -> Change:
     return Change(of, change.key, before, after, _toggle(change.reason), change.kept)
 
 
+def invert_move(change: Change, of: str) -> Change:
+    """The object is at its new name then, and goes back to its old one."""
+    there = str((change.after or {}).get("name"))
+    return Change(of, (there,), change.before, {"name": change.key[0]}, _toggle(change.reason))
+
+
 def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tuple[Header, list[Planned]]:
     """Header and steps of the reverse plan, in order; `only` names the changes to take back, by step."""
     hazards: list[Hazard] = []
@@ -44,7 +53,7 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
     opposite = {step.id: _opposite(plan, step) for step in steps}
     renamed = {step.id: _rename(step, opposite[step.id]) for step in steps}
     for step in steps:
-        lost = _irreversible(step)
+        lost = _irreversible(plan, step)
         if lost:
             hazards.append(Hazard("irreversible", step.address, f"{step.id}: {lost}", step.count))
             continue
@@ -76,7 +85,12 @@ def _planned(plan: Plan, source: Step, step: Step, only: Sequence[Change] | None
     def lines(sink: Callable[[bytes], object]) -> None:
         for change in plan.changes(source) if only is None else only:
             whole = source.verb is Verb.PUT
-            sink(f"{change_line(invert_change(change, step.id, whole=whole))}\n".encode())
+            back = (
+                invert_move(change, step.id)
+                if source.verb is Verb.MOVE
+                else invert_change(change, step.id, whole=whole)
+            )
+            sink(f"{change_line(back)}\n".encode())
 
     return Planned(step if only is None else replace(step, count=len(only)), lines)
 
@@ -106,12 +120,17 @@ def _backwards(summary: str) -> str:
     return summary.replace(to, "\0").replace(back, to).replace("\0", back)
 
 
-def _irreversible(step: Step) -> str | None:
+def _irreversible(plan: Plan, step: Step) -> str | None:
     match step.verb:
         case Verb.SETVAL:
             return "a sequence is never lowered"
-        case Verb.INSERT | Verb.CREATE | Verb.ALTER | Verb.DROP | Verb.PUT:
+        case Verb.INSERT | Verb.CREATE | Verb.ALTER | Verb.DROP | Verb.PUT | Verb.COPY | Verb.MOVE:
             return None
+        case Verb.REMOVE:  # what was a copy can be copied again
+            kept = all("from" in (change.before or {}) for change in plan.examples(step, 1))
+            return None if kept else "the bytes of removed objects are gone"
+        case Verb.SIGN:
+            return "signed URLs stay until they expire"
         case Verb.UPDATE | Verb.DELETE:
             return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None
         case _:

@@ -70,6 +70,18 @@ def report_target(
     _report_no_database(target, at, connections, problems)
 
 
+def report_bucket(
+    at: Path, text: str, connections: Mapping[str, ConnectionSpec | None], declared_in: str, problems: Problems
+) -> None:
+    """Note a bucket whose connection is not declared or holds none."""
+    name = text.partition(".")[0]
+    if name not in connections:
+        todo = did_you_mean(name, tuple(connections), f"declare it under `connections` in {declared_in}")
+        problems.add(f"the connection `{name}` is not declared", at, todo=todo)
+    elif connections[name] is not None and not isinstance(connections[name], SupabaseSpec | DirectorySpec):
+        problems.add(f"`{name}` holds no buckets", at, todo="name a supabase or directory connection")
+
+
 def report_records(
     at: Path,
     records: PdsRecords,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from reconciler.spec.bucket_prefix import BucketPrefix
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
 from reconciler.spec.models import Strict
@@ -58,6 +59,10 @@ class Document(Strict):
     unique_keys: dict[Name, UniqueKey] = Field(
         default_factory=dict[str, UniqueKey], description="At most one row per key, from now on."
     )
+    bucket_prefixes: dict[Name, BucketPrefix] = Field(
+        default_factory=dict[str, BucketPrefix],
+        description="Objects under a prefix of a bucket and the rows that describe them, both ways.",
+    )
     pds_records: dict[Name, PdsRecords] = Field(
         default_factory=dict[str, PdsRecords],
         description="Records of one collection of one repo, as a source has them.",
@@ -69,25 +74,11 @@ class Document(Strict):
     )
 
 
-RESOURCE_SECTIONS = ("collections", "pds_records", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = ("bucket_prefixes", "collections", "pds_records", "sql_objects", "unique_keys")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
 SECTIONS_TO_COME: dict[str, frozenset[str]] = {
-    "bucket_prefixes": frozenset(
-        {
-            "bucket",
-            "prefix",
-            "match",
-            "column",
-            "form",
-            "wrong_forms",
-            "on_missing_row",
-            "on_missing_object",
-            "verify",
-            "signed_url",
-        }
-    ),
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),

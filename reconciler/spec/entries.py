@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from reconciler.spec import contradictions, strings, wrong_types
+from reconciler.spec.bucket_prefix import BucketPrefix, report_bucket_prefix
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import (
     DSN_TODO,
@@ -117,6 +118,19 @@ def unique_key_of(
     return unique_key
 
 
+def prefix_of(
+    root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
+) -> BucketPrefix | None:
+    """Objects and their rows, with the SQL and what they say against themselves examined."""
+    path: Path = ("bucket_prefixes", name)
+    for word in ("where", "stale"):
+        strings.report_sql(root, (*path, word), variables, problems)
+    prefix = _model(BucketPrefix, path, value, problems)
+    if prefix is not None:
+        report_bucket_prefix(prefix, path, problems)
+    return prefix
+
+
 def records_of(
     root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
 ) -> PdsRecords | None:
@@ -147,6 +161,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "connections": '{ postgres: "${env:NAME}" }',
             "collections": "{ table: …, source: … }",
             "unique_keys": "{ table: …, key: […] }",
+            "bucket_prefixes": "{ bucket: connection.bucket, table: …, column: … }",
             "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }

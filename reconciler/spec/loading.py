@@ -10,9 +10,18 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
+from reconciler.spec.bucket_prefix import CopyFrom
 from reconciler.spec.connections import ResolvedConnection, resolve, type_of
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, objects_of, records_of, unique_key_of, variable_of
+from reconciler.spec.entries import (
+    collection_of,
+    connection_of,
+    objects_of,
+    prefix_of,
+    records_of,
+    unique_key_of,
+    variable_of,
+)
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
 from reconciler.spec.models import Resource
@@ -48,13 +57,7 @@ class Spec:
 
     def resources(self) -> dict[str, Resource]:
         """Every resource by its address, in order."""
-        sections: tuple[Mapping[str, Resource], ...] = (
-            self.document.collections,
-            self.document.pds_records,
-            self.document.sql_objects,
-            self.document.unique_keys,
-        )
-        named = zip(RESOURCE_SECTIONS, sections, strict=True)
+        named: list[tuple[str, Mapping[str, Resource]]] = [(it, getattr(self.document, it)) for it in RESOURCE_SECTIONS]
         return {f"{section}.{name}": resources[name] for section, resources in named for name in sorted(resources)}
 
     def objects_file(self, name: str) -> ObjectsFile:
@@ -169,6 +172,11 @@ def _spec(
         name: records_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "pds_records")
     }
     sound_records = {name: it for name, it in records.items() if it is not None}
+    prefixes = {
+        name: prefix_of(root, name, value, tuple(variables), problems)
+        for name, value in _section(tree, "bucket_prefixes")
+    }
+    sound_prefixes = {name: it for name, it in prefixes.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
     if whole:
@@ -179,12 +187,25 @@ def _spec(
             dangling.report_target(("sql_objects", name, "on"), it.on, connections, declared_in, problems)
         for name, unique_key in sound_keys.items():
             dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
+        for name, it in sound_prefixes.items():
+            dangling.report_target(("bucket_prefixes", name, "table"), it.table, connections, declared_in, problems)
+            dangling.report_bucket(("bucket_prefixes", name, "bucket"), it.bucket, connections, declared_in, problems)
+            if isinstance(it.on_missing_object, CopyFrom):
+                at = ("bucket_prefixes", name, "on_missing_object", "copy_from")
+                dangling.report_bucket(at, it.on_missing_object.copy_from, connections, declared_in, problems)
         for name, it in sound_records.items():
             dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
-        read = [(sound, collections), (sound_records, records), (sound_objects, objects), (sound_keys, unique_keys)]
+        read = [
+            (sound, collections),
+            (sound_records, records),
+            (sound_objects, objects),
+            (sound_keys, unique_keys),
+            (sound_prefixes, prefixes),
+        ]
         if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
             needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
+            needs |= {f"bucket_prefixes.{name}": it.needs for name, it in sound_prefixes.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
             dangling.report_needs(needs, tuple(needs), problems)
@@ -194,6 +215,7 @@ def _spec(
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
         collections=sound,
+        bucket_prefixes=sound_prefixes,
         pds_records=sound_records,
         sql_objects=sound_objects,
         unique_keys=sound_keys,

@@ -35,7 +35,8 @@ def is_sql(path: Path) -> bool:
     """Whether SQL stands at this place of a spec."""
     match path:
         case (
-            ("collections" | "unique_keys" | "pds_records", _, "where")
+            ("collections" | "unique_keys" | "pds_records" | "bucket_prefixes", _, "where")
+            | ("bucket_prefixes", _, "stale")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
         ):
@@ -152,7 +153,11 @@ def with_values(value: Value, path: Path, variables: Mapping[str, str]) -> Value
 def _is_typed(path: Path) -> bool:
     """Whether true, false or a number is meant at this place, so that a variable may give one."""
     match path:
-        case ("collections" | "unique_keys" | "pds_records", _, "protect" | "max_delete") | (
+        case (
+            "collections" | "unique_keys" | "pds_records" | "bucket_prefixes",
+            _,
+            "protect" | "max_delete" | "move",
+        ) | (
             "collections",
             _,
             "tables",

@@ -8,6 +8,7 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow, SignedUrl
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
@@ -19,7 +20,9 @@ from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
-_TAGS = frozenset({"text", "a list", "a mapping", "a CAR file", "nothing (null)"})
+_TAGS = frozenset(
+    {"text", "a list", "a mapping", "a CAR file", "nothing (null)", "insert", "set", "copy_from", "quarantine"}
+)
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -86,6 +89,18 @@ def _known(parent: Path) -> tuple[str, ...]:
             return _keys(TableOptions)
         case ("unique_keys", _):
             return _keys(UniqueKey)
+        case ("bucket_prefixes", _):
+            return _keys(BucketPrefix)
+        case ("bucket_prefixes", _, "signed_url"):
+            return _keys(SignedUrl)
+        case ("bucket_prefixes", _, "on_missing_object"):
+            return (*_keys(SetRow), *_keys(CopyFrom))
+        case ("bucket_prefixes", _, "on_missing_row"):
+            return _keys(InsertRow)
+        case ("bucket_prefixes", _, "on_extra_object"):
+            return _keys(Quarantine)
+        case ("bucket_prefixes", _, "columns"):
+            return ()
         case ("pds_records", _):
             return _keys(PdsRecords)
         case ("pds_records", _, "source"):

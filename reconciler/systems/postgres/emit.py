@@ -98,10 +98,10 @@ def _step(
         notes=notes,
         triggers=intent.triggers,
     )
-    return Planned(step, _stream(session, query))
+    return Planned(step, stream(session, query))
 
 
-def _stream(session: Session, query: Composable) -> Lines:
+def stream(session: Session, query: Composable) -> Lines:
     def lines(sink: Callable[[bytes], object]) -> None:
         for block in session.copy_out(q(COPY_LINES, query)):
             sink(block)

@@ -14,6 +14,7 @@ from reconciler.plan.names import TableName
 from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
 from reconciler.systems.postgres.catalog import Catalog
+from reconciler.systems.postgres.described import RowsOf, tables_of_objects
 from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
 from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
@@ -44,7 +45,11 @@ def prepare(
     for intent, name in reached_by_deletes(catalog, intents):
         number += 1
         extra.append(bystander(intent, catalog, name, number))
-    made = [statement for intent in (*intents, *extra) for statement in (*temporary_tables(intent), *tables_of(intent))]
+    made = [
+        statement
+        for intent in (*intents, *extra)
+        for statement in (*temporary_tables(intent), *tables_of(intent), *tables_of_objects(intent))
+    ]
     for start in range(0, len(made), CREATES_A_BATCH):
         session.run(join(made[start : start + CREATES_A_BATCH], "; "))
     if pads:
@@ -64,6 +69,7 @@ def observe(
     founds: Sequence[Found],
     intents: Sequence[Intent],
     bystanders: Sequence[Intent],
+    described: Sequence[Found] = (),
     *,
     count_extra: bool = False,
 ) -> list[Found]:
@@ -71,10 +77,13 @@ def observe(
     for found in founds:
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
+    for found in described:
+        _refuse_holes(found)
     check_overlap(session, founds)
     everyone = [
         *founds,
-        *find_duplicates(session, intents, founds, count_rows=count_extra),
+        *described,
+        *find_duplicates(session, intents, [*founds, *described], count_rows=count_extra),
         *(Found(intent) for intent in bystanders),
     ]
     refuse_moved_keys(session, founds)
@@ -313,11 +322,20 @@ def check_limits(session: Session, founds: Sequence[Found]) -> None:
     for found in founds:
         by_address.setdefault(found.intent.address, []).append(found)
     for address, members in sorted(by_address.items()):
-        deleting = [it for it in members if it.intent.on_extra is OnExtra.DELETE and not it.intent.finds]
+        deleting = [
+            it
+            for it in members
+            if it.intent.on_extra is OnExtra.DELETE and (not it.intent.finds or isinstance(it.intent.finds, RowsOf))
+        ]
         if not deleting:
             continue
         own = sum(
-            session.value(q("SELECT count(*) FROM {} WHERE kind = 'x' AND reason IS NULL", found.intent.temp("d")))
+            session.value(
+                q(
+                    "SELECT count(*) FROM {} WHERE kind = 'x' AND (reason IS NULL OR reason = 'object missing')",
+                    found.intent.temp("d"),
+                )
+            )
             for found in deleting
             if found.extra
         )

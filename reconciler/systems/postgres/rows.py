@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
@@ -17,6 +17,9 @@ from reconciler.plan.errors import Location
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Column, ForeignKey, Table
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+
+if TYPE_CHECKING:
+    from reconciler.systems.postgres.described import Described, RowsOf
 
 
 class OnChanged(StrEnum):
@@ -149,7 +152,7 @@ class Intent:
     """By column; '' for every other column."""
     triggers: str = "fire"
     max_delete: str = "0"
-    finds: Duplicates | References | None = None
+    finds: Duplicates | References | Described | RowsOf | None = None
     """What is looked for in the target itself, instead of comparing with a source."""
     protect: bool = False
     lets_go: bool = False

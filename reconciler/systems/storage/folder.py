@@ -285,4 +285,8 @@ class DirectoryStorage:
 
 
 def _encode(claims: Mapping[str, object]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
+        .rstrip(b"=")
+        .decode()
+    )

@@ -1,0 +1,558 @@
+"""Objects of a bucket beside the rows of a table that describe them: one inventory in, what is wrong between the two out.
+
+In: a `Described` intent (rows to come, keyed by the column that names the object) and its `RowsOf` intent (rows there are, by their own
+key); the inventory as COPY text. Out: two `Found` for rows, and `Objects`: what is to be done with objects, and every finding counted.
+All of it stands in temporary tables: `rc_o_N` the objects, `rc_n_N` what each row names, `rc_f_N` the findings (kind, name, …).
+Invariant: an object lacks a row only if no row of the table names it in any known spelling; names are compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import LiteralString
+
+from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.systems.postgres.catalog import Column
+from reconciler.systems.postgres.differ import Found, changed_flags
+from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, key_names, on_keys, relation
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+
+Piece = tuple[bool, str]
+"""A piece of a form or template: whether it is a placeholder, and its text."""
+Inventory = Callable[[], Iterator[bytes]]
+FINDINGS = ("missing_in_db", "missing_in_storage", "stale", "wrong_form", "duplicates", "unexpected")
+"""Each a file of `status --csv`."""
+
+
+@dataclass(frozen=True)
+class Signing:
+    """A column with a signed URL, and for how long one must be and is good."""
+
+    column: str
+    seconds: int
+    renew_within: int
+    now: int
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the spec says of objects and rows; the intent's own rows are those to be inserted."""
+
+    bucket: str
+    prefix: str
+    match: tuple[tuple[bool, str], ...]
+    """(includes, regular expression); the last that fits decides."""
+    inventory: Inventory
+    column: str
+    form: tuple[Piece, ...]
+    wrong_forms: tuple[tuple[Piece, ...], ...]
+    insert: Mapping[str, tuple[Piece, ...] | None] | None
+    """Column → template; None where objects without a row are left so."""
+    on_missing: str
+    """keep, delete, set or copy."""
+    sets: Mapping[str, str | None]
+    spare: Inventory | None
+    """The bucket that missing objects are copied from."""
+    spare_name: str
+    measured: Mapping[str, str]
+    extra: str
+    """keep, remove or move."""
+    quarantine: str
+    move: bool
+    lost: Callable[[Iterator[str]], Iterable[str]] | None
+    """Of the names given those whose bytes are gone."""
+    signing: Signing | None
+    stale: Composable | None
+    limit: str
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """The rows that are there, of another intent's objects."""
+
+    of: Intent
+
+
+@dataclass
+class Objects:
+    """What was found of one prefix."""
+
+    intent: Intent
+    rows: Found
+    new: Found
+    total: int = 0
+    bytes: int = 0
+    in_sync: int = 0
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """Each finding, and each thing to do: copy, move, remove, sign."""
+    notes: list[str] = field(default_factory=list[str])
+
+
+def tables_of_objects(intent: Intent) -> list[Composable]:
+    """The statements that make the temporary tables."""
+    if isinstance(intent.finds, Described):
+        listed = raw("name text, size int8, etag text, mime text, created_at timestamptz")
+        return [
+            q("CREATE TEMP TABLE {} ({}) ON COMMIT DROP", intent.temp("o"), listed),
+            q("CREATE TEMP TABLE {} ({}) ON COMMIT DROP", intent.temp("b"), listed),
+            q("CREATE TEMP TABLE {} (name text) ON COMMIT DROP", intent.temp("g")),
+            q("CREATE TEMP TABLE {} (kind text, name text, other text, size int8, etag text, why text) ON COMMIT DROP", intent.temp("f")),
+        ]  # fmt: skip
+    if isinstance(intent.finds, RowsOf):
+        keys = join(
+            [q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)]
+        )
+        return [
+            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0 AS form, ''::bytea AS nb, ''::text AS name, false AS mine FROM {}"
+              " WITH NO DATA", intent.temp("n"), keys, relation(intent.target.name))
+        ]  # fmt: skip
+    return []
+
+
+def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]:
+    """Every `Described` intent, with the intent of its rows."""
+    rows = {it.finds.of.number: it for it in intents if isinstance(it.finds, RowsOf)}
+    return [_Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)]
+
+
+def regex_of(form: Sequence[Piece], bucket: str) -> str:
+    """What a spelling looks like; its one group is the object's name."""
+    words = {"bucket": _escaped(bucket), "name": "(.+)", "host": "[^/]+"}
+    return "^" + "".join(words[text] if open_ else _escaped(text) for open_, text in form) + "$"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([^\w/ ])", r"\\\1", text)
+
+
+def spelled(form: Sequence[Piece], bucket: str, name: Composable) -> Composable:
+    """An object's name as a row spells it."""
+    return join([name if text == "name" else lit(bucket) if open_ else lit(text) for open_, text in form], " || ")
+
+
+class _Finding:
+    def __init__(self, session: Session, new: Intent, rows: Intent, source: Described) -> None:
+        self.session, self.new, self.rows, self.source = session, new, rows, source
+        self.result = Objects(new, Found(rows), Found(new))
+        self.o, self.n, self.f = new.temp("o"), rows.temp("n"), new.temp("f")
+        self.keys = key_names(len(rows.key))
+        self.table, self.alias = relation(new.target.name), alias(new.target.name)
+        self.here = q("JOIN {} o ON convert_to(o.name, 'UTF8') = n.nb", self.o)
+        self.meant = self._meant(raw("o.name"))
+
+    def run(self) -> Objects:
+        self._load()
+        self._read_rows()
+        self._verify()
+        self._count()
+        self._missing_rows()
+        self._rows()
+        if self.source.spare is not None:
+            self._copies()
+        if self.source.move:
+            self._moves()
+        if self.source.signing is not None:
+            self._signatures(self.source.signing)
+        self._limit()
+        self.session.run(q("ANALYZE {}", self.f))
+        return self.result
+
+    def _meant(self, name: Composable) -> Composable:
+        """Whether the spec speaks of the object of that name."""
+        rest = q("substr({}, {})", name, lit(len(self.source.prefix) + 1))
+        verdict = raw("true" if not self.source.match else "false")
+        for includes, expression in self.source.match:
+            verdict = q(
+                "CASE WHEN {} ~ {} THEN {} ELSE {} END",
+                rest,
+                lit(expression),
+                raw("true" if includes else "false"),
+                verdict,
+            )
+        mark = q("right({}, 24) <> '.emptyFolderPlaceholder'", name)
+        return q("(starts_with({}, {}) AND {} AND {})", name, lit(self.source.prefix), mark, verdict)
+
+    def _load(self) -> None:
+        copy = q("COPY {} FROM STDIN", self.o)
+        self.result.total = self.session.copy_in(copy, self.source.inventory())
+        if self.source.spare is not None:
+            self.session.copy_in(q("COPY {} FROM STDIN", self.new.temp("b")), self.source.spare())
+            self.session.run(q("ANALYZE {}", self.new.temp("b")))
+        self.session.run(q("ANALYZE {}", self.o))
+        self.result.bytes = int(self.session.value(q("SELECT coalesce(sum(size), 0) FROM {}", self.o)))
+
+    def _read_rows(self) -> None:
+        """What each row names: by the first spelling that leads to an object, else the first that fits, wrong ones before the form."""
+        forms = (self.source.form, *self.source.wrong_forms)
+        value = q("{}.{}::text", self.alias, ident(self.source.column))
+        captured: list[Composable] = []
+        for n, form in enumerate(forms):
+            captured.append(
+                q("substring({} from {}) AS {}", value, lit(regex_of(form, self.source.bucket)), ident(f"v{n}"))
+            )
+        decoded = [q("{} AS {}", _bytes(ident(f"v{n}"), _is_url(form)), ident(f"b{n}")) for n, form in enumerate(forms)]
+        joins = [
+            q(
+                "LEFT JOIN {} {} ON convert_to({}.name, 'UTF8') = r.{}",
+                self.o,
+                ident(f"o{n}"),
+                ident(f"o{n}"),
+                ident(f"b{n}"),
+            )
+            for n in range(len(forms))
+        ]
+        there = [q("WHEN {}.name IS NOT NULL THEN {}", ident(f"o{n}"), lit(n)) for n in range(len(forms))]
+        fits = [q("WHEN r.{} IS NOT NULL THEN {}", ident(f"b{n}"), lit(n)) for n in (*range(1, len(forms)), 0)]
+        chosen = q("CASE {} {} ELSE -1 END", join(there, " "), join(fits, " "))
+
+        def pick(letter: str) -> Composable:
+            cases = [q("WHEN {} THEN c.{}", lit(n), ident(f"{letter}{n}")) for n in range(len(forms))]
+            return q("CASE c.form {} END", join(cases, " "))
+
+        keys = zip(self.rows.key, self.keys, strict=True)
+        scope = self.rows.scope.where or raw("true")
+        self.session.run(
+            q("INSERT INTO {n} SELECT {k}, c.form, {nb}, {name}, c.mine FROM (SELECT r.*, {chosen} AS form FROM"
+              " (SELECT v.*, {decoded} FROM (SELECT {own}, ({scope}) IS TRUE AS mine, {captured} FROM {t} AS {a}"
+              " WHERE {value} IS NOT NULL) v) r {joins}) c WHERE c.form >= 0 OR c.mine",
+              n=self.n, k=join([ident("c", k) for k in self.keys]), nb=pick("b"), name=pick("v"), chosen=chosen, decoded=join(decoded),
+              own=join([q("{}.{} AS {}", self.alias, ident(c), ident(k)) for c, k in keys]), scope=scope, captured=join(captured),
+              t=self.table, a=self.alias, value=value, joins=join(joins, " "))
+        )  # fmt: skip
+        self.session.run(q("ANALYZE {}", self.n))
+
+    def _verify(self) -> None:
+        """Ask the storage for the bytes of what rows in scope claim."""
+        if self.source.lost is None:
+            return
+        claimed = self.session.copy_out(
+            q("COPY (SELECT DISTINCT to_json(o.name)::text FROM {} n {} WHERE n.mine AND {}) TO STDOUT (FORMAT csv, DELIMITER E'\\x02',"
+              " QUOTE E'\\x01')", self.n, self.here, self.meant)
+        )  # fmt: skip
+        import json
+
+        names = [json.loads(line) for line in b"".join(claimed).decode().splitlines()]
+        for name in self.source.lost(iter(names)):
+            self.session.run(q("INSERT INTO {} VALUES ({})", self.new.temp("g"), lit(name)))
+        self.session.run(q("ANALYZE {}", self.new.temp("g")))
+
+    def _there(self) -> Composable:
+        """Whether the joined object is there, bytes and all."""
+        return q("(o.name IS NOT NULL AND NOT EXISTS (SELECT FROM {} g WHERE g.name = o.name))", self.new.temp("g"))
+
+    def _gone(self) -> Composable:
+        """Rows in scope of an object that should be here and is not."""
+        return q(
+            "n.mine AND n.form >= 0 AND {} AND NOT {}", self._meant(raw("coalesce(o.name, n.name)")), self._there()
+        )
+
+    def _note(self, kind: str, rows: Composable) -> int:
+        """Put findings aside: name, other, size, etag, why."""
+        count = self.session.run(
+            q("INSERT INTO {} (kind, name, other, size, etag, why) SELECT {}, x.* FROM ({}) x", self.f, lit(kind), rows)
+        )
+        self.result.counts[kind] = count
+        return count
+
+    def _count(self) -> None:
+        left = q("{} n LEFT {}", self.n, self.here)
+        unnamed = q("NOT EXISTS (SELECT FROM {} n WHERE n.nb = convert_to(o.name, 'UTF8'))", self.n)
+        nothing = raw("NULL, NULL::int8, NULL, NULL")
+        self._note(
+            "missing_in_db",
+            q("SELECT o.name, NULL, o.size, o.etag, NULL FROM {} o WHERE {} AND {}", self.o, self.meant, unnamed),
+        )
+        self._note("missing_in_storage", q("SELECT coalesce(o.name, n.name), {}, NULL::int8, NULL, CASE WHEN o.name IS NULL THEN 'no such object'"
+                   " ELSE 'its bytes are gone' END FROM {} WHERE {}", self._row(), left, self._gone()))  # fmt: skip
+        self._note("wrong_form", q("SELECT o.name, {}, NULL::int8, NULL, NULL FROM {} n {} WHERE n.mine AND n.form > 0 AND {}",
+                   self._row(), self.n, self.here, self.meant))  # fmt: skip
+        self._note("duplicates", q("SELECT o.name, NULL, NULL::int8, NULL, count(*) || ' rows' FROM {} n {} WHERE n.mine GROUP BY o.name"
+                   " HAVING count(*) > 1", self.n, self.here))  # fmt: skip
+        alike = self._note("alike", q(
+            "SELECT name, NULL, NULL::int8, NULL, 'like ' || least_of FROM (SELECT o.name, min(o.name) OVER w AS least_of, count(*) OVER w AS many"
+            " FROM {} o WHERE {} WINDOW w AS (PARTITION BY lower("
+            "regexp_replace(o.name, '\\.[^./]*$', '')))) x WHERE many > 1", self.o, self.meant))  # fmt: skip
+        extra = q(
+            "SELECT o.name, {} FROM {} o WHERE NOT {} AND right(o.name, 24) <> '.emptyFolderPlaceholder' AND {}",
+            nothing,
+            self.o,
+            self.meant,
+            unnamed,
+        )
+        self._note("unexpected", extra)
+        if self.source.stale is not None:
+            where = q("({}) IS TRUE AND ({})", self.source.stale, self.rows.scope.where or raw("true"))
+            self._note("stale", q("SELECT {}::text, {}, NULL::int8, NULL, NULL FROM {} AS {} WHERE {}", ident(self.source.column),
+                       _shown(self.rows.key), self.table, self.alias, where))  # fmt: skip
+        unread, outside, claims, right = self.session.one(
+            q("SELECT count(*) FILTER (WHERE n.mine AND n.form < 0), count(*) FILTER (WHERE n.mine AND n.form >= 0 AND NOT {m}),"
+              " count(*) FILTER (WHERE n.mine AND n.form >= 0 AND {m}), count(*) FILTER (WHERE n.mine AND n.form = 0 AND {m} AND {t}) FROM {left}",
+              m=self._meant(raw("coalesce(o.name, n.name)")), t=self._there(), left=left)
+        )  # fmt: skip
+        self.result.in_sync = right
+        meant = self.session.value(q("SELECT count(*) FROM {} o WHERE {}", self.o, self.meant))
+        where = f"{self.source.bucket}/{self.source.prefix}"
+        if claims and not meant:
+            raise ReconcilerError(
+                f"{self.new.address}: {where} holds no object, and {claims} rows of {full_name(self.new.target.name)} name one there",
+                where=self.new.place, why="an empty listing is more often a wrong bucket, prefix or key than an empty truth",
+                todo="check `bucket`, `prefix` and `match`",
+            )  # fmt: skip
+        notes = [f"{self.result.total:,} objects, {_bytes_said(self.result.bytes)} under {where}; {meant:,} are meant"]
+        for number, said in (
+            (unread, "rows in scope are spelled in no known form"), (outside, "rows in scope name objects that are not meant"),
+            (self.result.counts["duplicates"], "objects are named by several rows"),
+            (alike, "objects differ from another in case or extension alone"),
+            (self.result.counts["unexpected"], "objects are there that are neither meant nor named by a row"),
+            (self.result.counts.get("stale", 0), "rows in scope are stale"),
+        ):  # fmt: skip
+            if number:
+                notes.append(f"{number:,} {said}")
+        self.result.notes = notes
+
+    def _row(self) -> Composable:
+        return q("concat_ws(', ', {})", join([q("n.{}::text", ident(k)) for k in self.keys]))
+
+    def _missing_rows(self) -> None:
+        source, found = self.source, self.result.new
+        lacking = q("{} f JOIN {} o ON o.name = f.name WHERE f.kind = 'missing_in_db'", self.f, self.o)
+        if source.insert is None:
+            if source.extra == "remove":
+                self._note("remove", q("SELECT o.name, NULL, o.size, o.etag, 'no row' FROM {}", lacking))
+            elif source.extra == "move":
+                self._note(
+                    "quarantine",
+                    q("SELECT o.name, {} || o.name, o.size, o.etag, 'no row' FROM {}", lit(source.quarantine), lacking),
+                )
+            return
+        columns = self.new.target.columns
+        values = {source.column: spelled(source.form, source.bucket, raw("o.name"))}
+        values |= {column: _filled(template) for column, template in source.insert.items()}
+        values |= {
+            column: q("o.{}::text", ident(what)) for column, what in source.measured.items() if column not in values
+        }
+        found.written = tuple(columns[name] for name in values)
+        cast = join([q("({})::{}", values[c.name], raw(c.type)) for c in found.written])
+        self.session.run(
+            q(
+                "INSERT INTO {} ({}) SELECT {} FROM {}",
+                self.new.temp("s"),
+                join([ident(c.name) for c in found.written]),
+                cast,
+                lacking,
+            )
+        )
+        found.missing = self.session.run(
+            q("INSERT INTO {} (k1, kind, reason) SELECT {}, 'm', 'object without a row' FROM {}", self.new.temp("d"), ident(source.column),
+              self.new.temp("s"))
+        )  # fmt: skip
+        for letter in "sd":
+            self.session.run(q("ANALYZE {}", self.new.temp(letter)))
+
+    def _rows(self) -> None:
+        """Rows whose spelling or measures are wrong, or whose object is gone."""
+        source, found, intent = self.source, self.result.rows, self.rows
+        columns = intent.target.columns
+        found.compared = tuple(columns[name] for name in dict.fromkeys((source.column, *source.measured, *source.sets)))
+        found.source_rows = self.result.in_sync
+        left = q(
+            "{} t JOIN {} n ON {} LEFT {}", self.table, self.n, on_keys("n", self.keys, "t", intent.key), self.here
+        )
+        gone, there = self._gone(), q("n.mine AND n.form >= 0 AND {} AND {}", self._meant(raw("o.name")), self._there())
+
+        def value(column: Column) -> Composable:
+            now = q("t.{}", ident(column.name))
+            if column.name == source.column:
+                right = spelled(source.form, source.bucket, raw("o.name"))
+                return (
+                    now
+                    if source.move
+                    else q("CASE WHEN {} AND n.form > 0 THEN ({})::{} ELSE {} END", there, right, raw(column.type), now)
+                )
+            cases: list[Composable] = []
+            if column.name in source.sets:
+                cases.append(q("WHEN {} THEN {}::{}", gone, lit(source.sets[column.name]), raw(column.type)))
+            if column.name in source.measured:
+                cases.append(q("WHEN {} THEN o.{}::{}", there, ident(source.measured[column.name]), raw(column.type)))
+            return q("CASE {} ELSE {} END", join(cases, " "), now)
+
+        names = [*intent.key, *(c.name for c in found.compared if c.name not in intent.key)]
+        values = [q("t.{}", ident(name)) for name in intent.key]
+        values += [value(c) for c in found.compared if c.name not in intent.key]
+        which = q("({} AND (n.form > 0 OR {}))", there, raw("true" if source.measured else "false"))
+        if source.sets:
+            which = q("({} OR ({}))", which, gone)
+        self.session.run(
+            q(
+                "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}",
+                intent.temp("s"),
+                join([ident(n) for n in names]),
+                join(values),
+                left,
+                which,
+            )
+        )
+        self.session.run(q("ANALYZE {}", intent.temp("s")))
+        flags = join([flag for _, flag in changed_flags(found, raw("s"), raw("t"))])
+        keyed = join([q("s.{}", ident(name)) for name in intent.key])
+        self.session.run(
+            q("INSERT INTO {d} ({k}, kind, m, reason) SELECT * FROM (SELECT {keyed}, 'c'::\"char\", ARRAY[{flags}]::bool[] AS m,"
+              " CASE WHEN {gone} THEN"
+              " 'object missing' WHEN n.form > 0 THEN 'wrong form' ELSE 'differs from its object' END"
+              " FROM {s} s JOIN {left} ON {same}) x WHERE true = ANY (m)",
+              d=intent.temp("d"), k=join([ident(k) for k in self.keys]), keyed=keyed, flags=flags, gone=gone, s=intent.temp("s"), left=q(
+              "{} t ON {} JOIN {} n", self.table, on_keys("s", intent.key, "t", intent.key), self.n), same=q("{} LEFT {}", on_keys(
+              "n", self.keys, "t", intent.key), self.here))
+        )  # fmt: skip
+        found.changed = self.session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
+        if source.on_missing == "delete":
+            found.extra = self.session.run(
+                q("INSERT INTO {} ({}, kind, reason) SELECT {}, 'x', 'object missing' FROM {} n LEFT {} WHERE {}", intent.temp("d"),
+                  join([ident(k) for k in self.keys]), join([ident("n", k) for k in self.keys]), self.n, self.here, gone)
+            )  # fmt: skip
+        self.session.run(q("ANALYZE {}", intent.temp("d")))
+
+    def _copies(self) -> None:
+        spare = self.new.temp("b")
+        there = self._note(
+            "copy",
+            q("SELECT b.name, {}, b.size, b.etag, 'object missing' FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
+              lit(self.source.spare_name), spare, self.f),
+        )  # fmt: skip
+        lost = (
+            self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'missing_in_storage'", self.f))
+            - there
+        )
+        if lost:
+            self.result.notes.append(f"{lost:,} missing objects are not in {self.source.spare_name} either")
+
+    def _moves(self) -> None:
+        """Where `form` reads a wrongly spelled row as a name that is free, the object goes there."""
+        wanted = q(
+            "substring(t.{}::text from {})",
+            ident(self.source.column),
+            lit(regex_of(self.source.form, self.source.bucket)),
+        )
+        moved = self._note(
+            "move",
+            q("SELECT name, min(target), size, etag, 'wrong form' FROM (SELECT o.name, {w} AS target, o.size, o.etag"
+              " FROM {n} n {here} JOIN {t} t ON {on}"
+              " WHERE n.mine AND n.form > 0 AND {meant}) x WHERE target IS NOT NULL AND NOT EXISTS (SELECT FROM {o} p WHERE p.name = x.target)"
+              " GROUP BY name, size, etag HAVING count(DISTINCT target) = 1", w=wanted, n=self.n, here=self.here, t=self.table,
+              on=on_keys("n", self.keys, "t", self.rows.key), meant=self.meant, o=self.o),
+        )  # fmt: skip
+        left = self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'wrong_form'", self.f)) - moved
+        if left:
+            self.result.notes.append(
+                f"{left:,} objects of wrongly spelled rows stay: their new name is taken, or the row says none"
+            )
+
+    def _signatures(self, signing: Signing) -> None:
+        """Objects whose rows will lack a URL that is theirs and good for long enough."""
+        url = q("t.{}::text", ident(signing.column))
+        bad = why_invalid(url, q("{} || o.name", lit(self.source.bucket + "/")), signing.now + signing.renew_within)
+        rows = q(
+            "SELECT o.name, {bad} AS why FROM {t} t JOIN {n} n ON {on} {here} WHERE n.mine AND {meant} AND {there} AND {bad} IS NOT NULL",
+            bad=bad, t=self.table, n=self.n, on=on_keys("n", self.keys, "t", self.rows.key), here=self.here, meant=self.meant, there=self._there()
+        )  # fmt: skip
+        if self.source.insert is not None:
+            rows = q("{} UNION ALL SELECT name, 'no URL' FROM {} WHERE kind = 'missing_in_db'", rows, self.f)
+        if self.source.spare is not None:
+            rows = q("{} UNION ALL SELECT name, 'no URL' FROM {} WHERE kind = 'copy'", rows, self.f)
+        count = self._note("sign", q("SELECT name, NULL, NULL::int8, NULL, min(why) FROM ({}) x GROUP BY name", rows))
+        if count:
+            reasons = self.session.rows(
+                q("SELECT why, count(*) FROM {} WHERE kind = 'sign' GROUP BY 1 ORDER BY 2 DESC, 1", self.f)
+            )
+            self.result.notes.append(
+                "signed URLs to make: " + ", ".join(f"{why} ({number:,})" for why, number in reasons)
+            )
+
+    def _limit(self) -> None:
+        going, what = (
+            (self.result.rows.extra, "rows")
+            if self.result.rows.extra
+            else (self.result.counts.get("remove", 0), "objects")
+        )
+        text, all_ = (
+            self.source.limit,
+            self.result.total
+            if what == "objects"
+            else self.session.value(q("SELECT count(*) FROM {} WHERE mine", self.n)),
+        )
+        limit = int(Fraction(text[:-1]) * all_ / 100) if text.endswith("%") else int(text)
+        if going > limit:
+            self.result.rows.refused = ReconcilerError(
+                f"{self.new.address} would delete {going} {what}; max_delete allows {limit}", where=self.new.place,
+                why="their objects are not there" if what == "rows" else "no row names them",
+                todo=f"if that is meant, say max_delete: {going}", code=Exit.LIMIT,
+            )  # fmt: skip
+        if self.result.rows.extra and self.rows.on_extra is not OnExtra.DELETE:
+            raise AssertionError("rows go without on_extra")
+
+
+def why_invalid(url: Composable, path: Composable, until: int) -> Composable:
+    """Why a signed URL will not do, NULL if it will; by what its token says of itself, with no signature proven."""
+    claims: LiteralString = (
+        "CASE WHEN {p} ~ '^[A-Za-z0-9+/]+$' AND length({p}) % 4 <> 1"
+        " THEN encode(decode(rpad({p}, (length({p}) + 3) / 4 * 4, '='), 'base64'), 'escape') END"
+    )
+    payload = q("translate(split_part(substring({} from '[?&]token=([A-Za-z0-9_.=-]+)'), '.', 2), '-_=', '+/')", url)
+    read = q(claims, p=payload)
+    said = q("encode(convert_to(to_json({})::text, 'UTF8'), 'escape')", path)
+    return q(
+        "(CASE WHEN {u} IS NULL OR {u} = '' THEN 'no URL' WHEN ({c}) IS NULL OR ({c}) !~ '\"exp\":[0-9]' THEN 'not a signed URL'"
+        " WHEN position('\"url\":' || {said} in ({c})) = 0 THEN 'for another path' WHEN substring({c} from '\"exp\":([0-9]{{1,15}})')::int8 < {until}"
+        " THEN 'expired or about to' END)", u=url, c=read, said=said, until=lit(until)
+    )  # fmt: skip
+
+
+def _is_url(form: Sequence[Piece]) -> bool:
+    return any(not open_ and "://" in text for open_, text in form)
+
+
+def _bytes(text: Composable, encoded: bool) -> Composable:
+    """The bytes of a name as a row spells it; in a URL some are written %XX."""
+    if not encoded:
+        return q("convert_to({}, 'UTF8')", text)
+    return q(
+        "CASE WHEN position('%' in {t}) = 0 THEN convert_to({t}, 'UTF8') ELSE (SELECT decode(string_agg(CASE WHEN length(p[1]) = 3 AND p[1] ~ '^%'"
+        " THEN substr(p[1], 2) ELSE encode(convert_to(p[1], 'UTF8'), 'hex') END, '' ORDER BY at), 'hex')"
+        " FROM regexp_matches({t}, '(%[0-9A-Fa-f]{{2}}|[^%]+|%)', 'g') WITH ORDINALITY AS x(p, at)) END", t=text
+    )  # fmt: skip
+
+
+_FIELDS: dict[str, LiteralString] = {
+    "name": "o.name",
+    "stem": "regexp_replace(regexp_replace(o.name, '^.*/', ''), '(.)\\.[^.]*$', '\\1')",
+    "ext": "coalesce(substring(o.name from '[^/]\\.([^./]*)$'), '')",
+    "folder": "coalesce(substring(o.name from '^(.*)/[^/]*$'), '')",
+    "size": "o.size::text", "mime": "o.mime", "etag": "o.etag", "created_at": "o.created_at::text",
+}  # fmt: skip
+
+
+def _filled(template: tuple[Piece, ...] | None) -> Composable:
+    """A template's text for the object `o`; alone, a field that the object lacks is NULL."""
+    if template is None:
+        return raw("NULL::text")
+    if len(template) == 1 and template[0][0]:
+        return raw(_FIELDS[template[0][1]])
+    return join(
+        [q("coalesce({}, '')", raw(_FIELDS[text])) if open_ else lit(text) for open_, text in template] or [lit("")],
+        " || ",
+    )
+
+
+def _shown(names: Sequence[str]) -> Composable:
+    return q("concat_ws(', ', {})", join([q("{}::text", ident(name)) for name in names]))
+
+
+def _bytes_said(number: int) -> str:
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} bytes"

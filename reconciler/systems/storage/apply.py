@@ -1,0 +1,163 @@
+"""One run of steps on a storage: every object judged first, then copied, moved or removed.
+
+In: steps of the verbs copy, move, remove. Out: `Outcome`; or Drift, with nothing done. An object is what the plan saw if its size and
+etag are; killed anywhere and applied again, what is done is recognised by where objects are.
+Invariant: nothing is overwritten, and nothing is removed that a row names now or that is another object than the plan saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from reconciler.plan.errors import Drift
+from reconciler.plan.file import Plan
+from reconciler.plan.step import Change, Step, Verb
+from reconciler.systems.storage.content import transfer
+from reconciler.systems.storage.interface import Object, Storage
+
+OBJECT_VERBS = frozenset({Verb.COPY, Verb.MOVE, Verb.REMOVE})
+_NAMED = 20
+_SINGLY = 50
+"""Objects looked at one by one rather than by listing."""
+_BATCH = 1000
+NO_ROW = "no row"
+"""The reason for which an object goes because nobody names it."""
+
+
+@dataclass
+class Outcome:
+    applied: dict[str, int] = field(default_factory=dict[str, int])
+    already: dict[str, int] = field(default_factory=dict[str, int])
+    notes: list[str] = field(default_factory=list[str])
+    unsettled: list[str] = field(default_factory=list[str])
+
+    def count(self, step: Step, *, already: int = 0, applied: int = 0) -> None:
+        self.applied[step.id] = self.applied.get(step.id, 0) + applied
+        self.already[step.id] = self.already.get(step.id, 0) + already
+
+
+Source = Callable[[str], tuple[Storage, str]]
+"""Of `connection.bucket` the storage and the bucket."""
+Named = Callable[[str, Sequence[str]], Sequence[str]]
+"""Of a resource's address and names of objects those that a row names now."""
+
+
+def execute_objects(
+    storage: Storage,
+    plan: Plan,
+    steps: Sequence[Step],
+    source: Source,
+    named: Named,
+    advance: Callable[[int], object],
+    *,
+    rehearse: bool = False,
+) -> Outcome:
+    """Carry out a run; with `rehearse` only tell what would be done."""
+    outcome = Outcome()
+    for step in steps:
+        there = _there(storage, plan, step)
+        drifted: list[str] = []
+        to_do: list[Change] = []
+        for change in plan.changes(step):
+            match _judge(step, change, there):
+                case True:
+                    to_do.append(change)
+                case False:
+                    outcome.count(step, already=1)
+                    advance(1)
+                case str() as how:
+                    drifted.append(f"{step.target} {change.key[0]}: {how}")
+        if step.verb is not Verb.COPY:
+            drifted += [f"{step.target} {name}: a row names it now" for name in _claimed(step, to_do, named)]
+        if drifted:
+            more = [f"… and {len(drifted) - _NAMED} more"] if len(drifted) > _NAMED else []
+            raise Drift(
+                f"{len(drifted)} object{'s are' if len(drifted) > 1 else ' is'} not as the plan saw {'them' if len(drifted) > 1 else 'it'}",
+                details=(*drifted[:_NAMED], *more), why=f"somebody changed them after the plan was made; nothing of {step.id} was done",
+            )  # fmt: skip
+        if rehearse:
+            outcome.count(step, applied=len(to_do))
+            continue
+        for done in _carry_out(storage, step, to_do, source):
+            outcome.count(step, applied=done)
+            advance(done)
+    return outcome
+
+
+def _there(storage: Storage, plan: Plan, step: Step) -> Mapping[str, Object | None]:
+    """The objects that the step speaks of, as they are now."""
+    names: set[str] = set()
+    for change in plan.changes(step):
+        names.add(change.key[0])
+        if change.after and "name" in change.after:
+            names.add(str(change.after["name"]))
+    if len(names) <= _SINGLY:
+        return {name: storage.head(step.target, name) for name in sorted(names)}
+    found: dict[str, Object | None] = dict.fromkeys(names)
+    for it in storage.inventory(step.target):
+        if it.name in found:
+            found[it.name] = it
+    return found
+
+
+def _judge(step: Step, change: Change, there: Mapping[str, Object | None]) -> bool | str:
+    """True: to do. False: so already. Else how it has drifted."""
+    name = change.key[0]
+    now = there[name]
+    if step.verb is Verb.COPY:
+        assert change.after is not None
+        return True if now is None else False if _same(now, change.after) else _said(now)
+    assert change.before is not None
+    if step.verb is Verb.REMOVE:
+        return False if now is None else True if _same(now, change.before) else _said(now)
+    assert change.after is not None
+    there_now = there[str(change.after["name"])]
+    if now is None:
+        return False if there_now is not None and _same(there_now, change.before) else "it is gone"
+    if not _same(now, change.before):
+        return _said(now)
+    return True if there_now is None else f"{change.after['name']} is taken"
+
+
+def _same(now: Object, planned: Mapping[str, object]) -> bool:
+    """By size, and by etag where both have one; copies of some storages have an etag of their own, of the same size."""
+    if now.size != planned.get("size"):
+        return False
+    etags = (now.etag, planned.get("etag"))
+    return None in etags or etags[0] == etags[1] or "-" in str(etags[0]) + str(etags[1])
+
+
+def _said(now: Object) -> str:
+    return f"found another object, of {now.size} bytes"
+
+
+def _claimed(step: Step, to_do: Sequence[Change], named: Named) -> Iterator[str]:
+    for batch in _batches([change for change in to_do if change.reason == NO_ROW]):
+        yield from named(step.address, [change.key[0] for change in batch])
+
+
+def _batches(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    rest = iter(changes)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _carry_out(storage: Storage, step: Step, to_do: Sequence[Change], source: Source) -> Iterator[int]:
+    if step.verb is Verb.REMOVE:
+        for batch in _batches(to_do):
+            storage.remove(step.target, [change.key[0] for change in batch])
+            yield len(batch)
+        return
+    for change in to_do:
+        assert change.after is not None
+        if step.verb is Verb.MOVE:
+            storage.move(step.target, change.key[0], str(change.after["name"]))
+        else:
+            other, bucket = source(str(change.after["from"]))
+            if other is storage:
+                storage.copy(bucket, change.key[0], change.key[0], to_bucket=step.target)
+            else:
+                transfer(other, bucket, change.key[0], storage, step.target, change.key[0])
+        yield 1

@@ -1,0 +1,300 @@
+"""`bucket_prefixes` on a folder of buckets and a real database: every finding, every choice, from plan to undo."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from reconciler import app
+from reconciler.plan.errors import Drift, Exit, ReconcilerError
+from reconciler.plan.file import Plan
+from tests.kinds.bench import Bench, summary
+
+TABLE = """
+CREATE TABLE images (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), collection_id int NOT NULL DEFAULT 1, src text, title text,
+  metadata_status text NOT NULL DEFAULT 'ready', size_bytes bigint, etag text, mime text, signed_url text);
+"""
+STEP = "bucket_prefixes.images[public.images]"
+
+
+class Images:
+    """A bench whose spec has a bucket `pictures`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.bucket = bench.folder / "media" / "pictures"
+        self.bucket.mkdir(parents=True)
+        bench.production.sql(TABLE)
+
+    def put(self, *names: str, content: bytes = b"picture") -> None:
+        for name in names:
+            path = self.bucket / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def rows(self, *names: str, **columns: str) -> None:
+        for name in names:
+            given = {"src": name, **columns}
+            values = ", ".join("'" + text.replace("'", "''") + "'" for text in given.values())
+            self.bench.production.sql(f"INSERT INTO images ({', '.join(given)}) VALUES ({values})")
+
+    def spec(self, more: str, *, form: str = "{bucket}/{name}", match: str = '["*.jpg", "*.png"]') -> None:
+        self.bench.path.write_text(
+            'version: 1\nvariables: { collection_id: { default: "1" } }\nconnections:\n'
+            '  production: { postgres: "${env:PRODUCTION_URL}" }\n  media: { directory: media }\n'
+            f"bucket_prefixes:\n  images:\n    bucket: media.pictures\n    match: {match}\n"
+            f'    table: production.images\n    where: collection_id = :collection_id::int\n    column: src\n    form: "{form}"\n'
+            + "".join(f"    {line}\n" for line in more.strip().splitlines())
+        )
+
+    def src(self) -> list[str]:
+        return [row[0] for row in self.bench.production.sql("SELECT src FROM images ORDER BY src")]
+
+    def there(self) -> list[str]:
+        return sorted(str(it.relative_to(self.bucket)) for it in self.bucket.rglob("*") if it.is_file())
+
+    def done(self, wanted: dict[str, int]) -> Plan:
+        """plan → same plan → apply → nothing left → apply again: all already."""
+        plan = self.bench.plan()
+        assert summary(plan) == wanted
+        assert self.bench.plan().path.read_bytes() == plan.path.read_bytes()
+        applied = self.bench.apply(plan)
+        assert (applied.code, applied.converged, applied.remaining) == (Exit.DONE, True, ())
+        assert summary(self.bench.plan()) == {}
+        again = self.bench.apply(plan)
+        assert sum(step.applied for step in again.steps) == 0
+        return plan
+
+    def back(self, plan: Plan) -> None:
+        assert self.bench.apply(self.bench.undo(plan)).code is Exit.DONE
+
+
+@pytest.fixture
+def images(bench: Bench) -> Images:
+    return Images(bench)
+
+
+INSERT = 'on_missing_row: { insert: { collection_id: "${collection_id}", metadata_status: pending, title: "{stem}", mime: "{mime}" } }'
+
+
+def test_objects_without_a_row_get_one(images: Images) -> None:
+    images.put("a.jpg", 'sub/o\'b%20 "q".png', "ü.jpg", "notes.txt", "sub/.emptyFolderPlaceholder")
+    images.rows("pictures/a.jpg")
+    before = images.bench.production.dump()
+    images.spec(INSERT)
+    plan = images.done({f"{STEP}/insert": 2})
+    assert images.src() == ["pictures/a.jpg", 'pictures/sub/o\'b%20 "q".png', "pictures/ü.jpg"]
+    assert images.bench.production.sql("SELECT title, metadata_status, mime FROM images WHERE src LIKE '%ü%'") == [
+        ("ü", "pending", "image/jpeg")
+    ]
+    images.back(plan)
+    assert images.bench.production.dump() == before
+
+
+def test_a_row_of_another_scope_or_spelling_is_a_row(images: Images) -> None:
+    images.put("a.jpg", "b.jpg", "c d.jpg", "e.jpg")
+    images.rows("pictures/a.jpg", collection_id="2")
+    images.rows(
+        "user-images/b.jpg", "https://x.example.com/storage/v1/object/public/pictures/c%20d.jpg", collection_id="2"
+    )
+    images.spec(
+        INSERT + '\nwrong_forms: ["user-images/{name}", "https://{host}/storage/v1/object/public/{bucket}/{name}"]'
+    )
+    images.done({f"{STEP}/insert": 1})
+    assert "pictures/e.jpg" in images.src()
+
+
+def test_wrong_forms_are_fixed_and_other_rows_left(images: Images) -> None:
+    images.put("a.jpg", "100% ü/b.jpg", "c.jpg")
+    url = "https://x.example.com/storage/v1/object/public/pictures"
+    images.rows(
+        "user-images/a.jpg",
+        f"{url}/100%25%20%C3%BC/b.jpg",
+        "pictures/c.jpg",
+        "elsewhere:c.jpg",
+        "user-images/gone.jpg",
+        f"{url}/%FF.jpg",
+    )
+    before = images.bench.production.dump()
+    images.spec('wrong_forms: ["user-images/{name}", "https://{host}/storage/v1/object/public/{bucket}/{name}"]')
+    plan = images.done({f"{STEP}/update": 2})
+    assert {"pictures/a.jpg", "pictures/100% ü/b.jpg", "elsewhere:c.jpg", "user-images/gone.jpg"} < set(images.src())
+    images.back(plan)
+    assert images.bench.production.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        ("keep", {}),
+        ("{ set: { metadata_status: error, title: null } }", {"update": 1}),
+        ("delete\nmax_delete: 1", {"delete": 1}),
+    ],
+)
+def test_rows_without_their_object(images: Images, choice: str, wanted: dict[str, int]) -> None:
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg", "pictures/not.txt", title="t")
+    before = images.bench.production.dump()
+    images.spec(f"on_missing_object: {choice}")
+    plan = images.done({f"{STEP}/{verb}": count for verb, count in wanted.items()})
+    images.back(plan)
+    assert images.bench.production.dump() == before
+
+
+def test_deletes_have_a_limit(images: Images) -> None:
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg")
+    images.spec("on_missing_object: delete")
+    with pytest.raises(ReconcilerError) as caught:
+        images.bench.plan()
+    assert caught.value.code is Exit.LIMIT
+    assert app.status(images.bench.session())[0].wrong == 1
+
+
+def test_an_empty_bucket_is_an_error(images: Images) -> None:
+    images.rows("pictures/a.jpg")
+    images.spec("on_missing_object: { set: { metadata_status: error } }")
+    with pytest.raises(ReconcilerError, match="holds no object"):
+        images.bench.plan()
+
+
+def test_missing_objects_come_from_another_bucket(images: Images) -> None:
+    backup = images.bench.folder / "media" / "backup"
+    backup.mkdir()
+    (backup / "lost.jpg").write_bytes(b"the very bytes")
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/lost.jpg", "pictures/nowhere.jpg")
+    images.spec("on_missing_object: { copy_from: media.backup }")
+    plan = images.done({"bucket_prefixes.images[pictures]/copy": 1})
+    assert (images.bucket / "lost.jpg").read_bytes() == b"the very bytes"
+    images.back(plan)
+    assert images.there() == ["a.jpg"]
+
+
+def test_measures_are_brought_up_to_date(images: Images) -> None:
+    images.put("a.jpg", content=b"12345")
+    images.put("b.jpg", content=b"1")
+    images.rows("pictures/a.jpg", size_bytes="4")
+    images.rows("pictures/b.jpg", size_bytes="1")
+    images.spec("columns: { size_bytes: size }")
+    images.done({f"{STEP}/update": 1})
+    assert images.bench.production.sql("SELECT size_bytes FROM images ORDER BY src") == [(5,), (1,)]
+
+
+def test_extra_objects_go_aside_and_come_back(images: Images) -> None:
+    images.put("a.jpg", "x/extra.jpg", "notes.txt")
+    images.rows("pictures/a.jpg")
+    images.spec("on_extra_object: { quarantine: lost/ }", match='["*.jpg", "!lost/*"]')
+    plan = images.done({"bucket_prefixes.images[pictures]/move#2": 1})
+    assert images.there() == ["a.jpg", "lost/x/extra.jpg", "notes.txt"]
+    images.back(plan)
+    assert images.there() == ["a.jpg", "notes.txt", "x/extra.jpg"]
+
+
+def test_extra_objects_are_removed_within_the_limit(images: Images) -> None:
+    images.put("a.jpg", "extra.jpg", "notes.txt")
+    images.rows("pictures/a.jpg")
+    images.spec("on_extra_object: remove")
+    with pytest.raises(ReconcilerError, match="would delete 1 objects"):
+        images.bench.plan()
+    images.spec("on_extra_object: remove\nmax_delete: 1")
+    images.done({"bucket_prefixes.images[pictures]/remove": 1})
+    assert images.there() == ["a.jpg", "notes.txt"]
+
+
+def test_an_object_that_a_row_names_by_now_is_not_removed(images: Images) -> None:
+    images.put("a.jpg", "extra.jpg")
+    images.rows("pictures/a.jpg")
+    images.spec("on_extra_object: remove\nmax_delete: 1")
+    plan = images.bench.plan()
+    images.rows("pictures/extra.jpg")
+    with pytest.raises(Drift) as caught:
+        images.bench.apply(plan)
+    assert "a row names it now" in caught.value.render()
+    assert images.there() == ["a.jpg", "extra.jpg"]
+
+
+def test_another_object_by_now_is_drift(images: Images) -> None:
+    images.put("a.jpg", "extra.jpg")
+    images.rows("pictures/a.jpg")
+    images.spec("on_extra_object: remove\nmax_delete: 1")
+    plan = images.bench.plan()
+    images.put("extra.jpg", content=b"somebody's new picture")
+    with pytest.raises(Drift):
+        images.bench.apply(plan)
+    assert images.there() == ["a.jpg", "extra.jpg"]
+
+
+def test_objects_move_to_where_the_rows_say(images: Images) -> None:
+    images.put("a.jpg", "b.jpg", "old/b.jpg")
+    images.rows("old/a.jpg", "old/b.jpg")
+    images.spec('wrong_forms: ["old/{name}"]\nmove: true', form="{name}")
+    plan = images.done({"bucket_prefixes.images[pictures]/move": 1})
+    assert images.there() == ["b.jpg", "old/a.jpg", "old/b.jpg"]
+    images.back(plan)
+    assert images.there() == ["a.jpg", "b.jpg", "old/b.jpg"]
+
+
+def test_signed_urls(images: Images) -> None:
+    images.put("a.jpg", "b.jpg", "new.jpg", "o'd ü.jpg")
+    images.rows("pictures/a.jpg", "pictures/b.jpg", "pictures/o'd ü.jpg", signed_url="https://x.example.com/no-token")
+    images.spec(INSERT + "\nsigned_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
+    plan = images.done({f"{STEP}/insert": 1, "bucket_prefixes.images[pictures]/sign": 4})
+    urls = images.bench.production.sql("SELECT signed_url FROM images ORDER BY src")
+    assert len({url for (url,) in urls}) == 4
+    text = plan.path.read_text("utf-8")
+    assert "token" not in text
+    assert '"path":"pictures/a.jpg"' in text
+    images.bench.production.sql(
+        "UPDATE images SET signed_url = (SELECT signed_url FROM images WHERE src LIKE '%/b.jpg') WHERE src LIKE '%/a.jpg'"
+    )
+    images.done({"bucket_prefixes.images[pictures]/sign": 1})
+    later = app.plan(images.bench.session(), out=images.bench.folder / "later.plan.jsonl", now="2100-01-01T00:00:00Z")
+    assert summary(later) == {"bucket_prefixes.images[pictures]/sign": 4}
+
+
+def test_findings_as_files(images: Images, tmp_path: Path) -> None:
+    images.put("a.jpg", "b.jpg", "b.png", "c.jpg", "d.jpg", "x.txt")
+    images.rows("pictures/a.jpg", "pictures/a.jpg", "pictures/gone.jpg", "user-images/c.jpg")
+    images.rows("pictures/d.jpg", metadata_status="pending")
+    images.spec("wrong_forms: [\"user-images/{name}\"]\nstale: metadata_status <> 'ready'")
+    files = {
+        path.stem: list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        for path in app.status_csv(images.bench.session(), tmp_path)
+    }
+    assert {name: [row["object"] for row in rows] for name, rows in files.items()} == {
+        "missing_in_db": ["b.jpg", "b.png"], "missing_in_storage": ["gone.jpg"], "stale": ["pictures/d.jpg"],
+        "wrong_form": ["c.jpg"], "duplicates": ["a.jpg", "b.jpg", "b.png"], "unexpected": ["x.txt"],
+    }  # fmt: skip
+
+
+def test_bytes_that_are_gone(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.systems.storage.folder import DirectoryStorage
+    from reconciler.systems.storage.interface import Verdict
+
+    images.put("a.jpg", "b.jpg")
+    images.rows("pictures/a.jpg", "pictures/b.jpg")
+    images.spec("verify: bytes\non_missing_object: { set: { metadata_status: error } }")
+    assert summary(images.bench.plan()) == {}
+    monkeypatch.setattr(
+        DirectoryStorage, "verify",
+        lambda self, bucket, names: ((it, Verdict.BYTES_GONE if it == "b.jpg" else Verdict.PRESENT) for it in names),
+    )  # fmt: skip
+    images.done({f"{STEP}/update": 1})
+    assert images.bench.production.sql("SELECT src FROM images WHERE metadata_status = 'error'") == [
+        ("pictures/b.jpg",)
+    ]
+
+
+def test_protected(images: Images) -> None:
+    images.put("a.jpg", "extra.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg")
+    images.spec(
+        "protect: true\non_missing_object: delete\nmax_delete: 5\non_extra_object: { quarantine: lost/ }",
+        match='["*.jpg", "!lost/*"]',
+    )
+    plan = images.bench.plan()
+    assert summary(plan) == {}
+    assert any(it.kind == "blocked" for it in plan.header.hazards)
