@@ -57,6 +57,10 @@ def unknown_key(path: Path, problems: Problems) -> None:
         problems.add("a source from an audit log is not supported yet", path, key=True)
     elif _of_resource(parent) and (section := section_to_come(word)):
         problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
+    elif _of_resource(parent) and (
+        others := [it for it in RESOURCE_SECTIONS if it != parent[0] and word in _known((it, ""))]
+    ):
+        problems.add(what, path, key=True, todo=f"`{word}` belongs to {one_of(others, 'and')}")
     elif _of_resource(parent) and word in _ELSEWHERE:
         problems.add(what, path, key=True, todo=_ELSEWHERE[word])
     elif word in known and parent[0] == "connections":

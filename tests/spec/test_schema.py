@@ -38,7 +38,7 @@ def test_it_is_a_schema_of_its_dialect_and_names_no_host() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["$id"] == "urn:reconciler:spec:1"
     hosts = set(re.findall(r"https?://([^/\"']+)", json.dumps(schema)))
-    assert {host for host in hosts if not host.endswith(".example.com")} == {"json-schema.org"}
+    assert {host for host in hosts if not host.endswith((".example.com", "{host}"))} == {"json-schema.org"}
 
 
 def test_it_takes_a_right_spec() -> None:
