@@ -26,7 +26,7 @@ from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
-from reconciler.plan.step import Step
+from reconciler.plan.step import Step, Verb
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
@@ -34,6 +34,7 @@ from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settin
 from reconciler.systems.storage.apply import Outcome as ObjectsOutcome
 
 if TYPE_CHECKING:
+    from reconciler.kinds.processes_run import Called
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
 
 ATTEMPTS = 3
@@ -179,16 +180,25 @@ def apply(
     done: list[StepOutcome] = []
     notes: list[str] = []
     unsettled: list[str] = []
+    codes: list[Exit] = []
     with opened(spec, snapshots=False, tell=_telling(session)) as world:
         _check_fingerprints(plan, world)
         for connection, steps in runs(plan.steps):
+            if rehearse and steps[0].verb is Verb.CALL:
+                notes.append(f"not rehearsed: {steps[0].id}, whose calls cannot be taken back, and what follows it")
+                break
             if rehearse and steps[0].apart:
                 notes.append(
                     f"not rehearsed: {steps[0].id}, which is built outside of a transaction, and what follows it"
                 )
                 break
             try:
-                if world.is_pds(connection):
+                if steps[0].verb is Verb.CALL:
+                    from reconciler.kinds.processes_run import call_for
+
+                    outcome = call_for(world, plan, steps[0], session.progress, _telling(session))
+                    codes.append(outcome.code)
+                elif world.is_pds(connection):
                     outcome = _run_records(world, plan, connection, steps, settings, session)
                 elif world.is_storage(connection):
                     outcome = run_objects(world, plan, connection, steps, session.progress, rehearse=rehearse)
@@ -206,8 +216,9 @@ def apply(
         done += [StepOutcome(s.id, skipped=s.count) for s in plan.steps[len(done) :] if any(it.failed for it in done)]
     if rehearse:
         return Applied(tuple(done), tuple(notes), None, tuple(unsettled), Exit.ERROR if unsettled else Exit.DONE)
-    converged, left = _converged(plan, spec, session, settings) if plan.steps else (True, ())
-    code = gravest(Exit.ERROR if unsettled or not converged else Exit.DONE)
+    converged, left, aside = _converged(plan, spec, session, settings) if plan.steps else (True, (), ())
+    notes += aside
+    code = gravest(*codes, Exit.ERROR if unsettled or not converged else Exit.DONE)
     return Applied(tuple(done), tuple(notes), converged, (*unsettled, *left), code)
 
 
@@ -251,7 +262,7 @@ def _check_fingerprints(plan: Plan, world: World) -> None:
             )
 
 
-def _outcome(step: Step, outcome: Outcome | RecordsOutcome | ObjectsOutcome) -> StepOutcome:
+def _outcome(step: Step, outcome: Outcome | RecordsOutcome | ObjectsOutcome | Called) -> StepOutcome:
     failed = 0 if isinstance(outcome, Outcome | ObjectsOutcome) else outcome.failed.get(step.id, 0)
     return StepOutcome(step.id, outcome.applied.get(step.id, 0), outcome.already.get(step.id, 0), failed=failed)
 
@@ -321,8 +332,13 @@ def _look(
     return _run(plan, spec, connection, steps, settings, session)
 
 
-def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> tuple[bool | None, tuple[str, ...]]:
-    """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds."""
+def _converged(
+    plan: Plan, spec: Spec, session: Session, settings: Settings
+) -> tuple[bool | None, tuple[str, ...], tuple[str, ...]]:
+    """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds.
+
+    What is left comes back, and what calls of this plan may have changed after it was done, which is no failure.
+    """
     if inverse.is_undo(plan):
         left = [
             f"{step.id}: {count} changes"
@@ -331,16 +347,29 @@ def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> 
             for step in steps
             if (count := outcome.applied.get(step.id, 0))
         ]
-        return not left, tuple(left)
+        return not left, tuple(left), ()
     addresses = sorted({step.address for step in plan.steps})
     try:
         again = _plan(spec, session, None, addresses, ())
     except ReconcilerError as error:
-        return None, (f"could not plan again: {error.what}",)
+        return None, (f"could not plan again: {error.what}",), ()
     try:
-        left = [f"{step.id}: {step.count} changes" for step in again.steps if step.address in addresses]
+        called = {(step.connection, step.target): step.address for step in plan.steps if step.verb is Verb.CALL}
+        left: list[str] = []
+        aside: list[str] = []
+        for step in again.steps:
+            if step.address not in addresses:
+                continue
+            if step.verb is Verb.CALL:
+                left.append(f"{step.id}: {next(iter(again.reasons(step)))}")
+            elif by := called.get((step.connection, step.target)):
+                aside.append(
+                    f"{step.id}: {step.count} changes to rows that {by} works on; plan again if they are meant"
+                )
+            else:
+                left.append(f"{step.id}: {step.count} changes")
         left += [f"{it.address} deferred: {it.reason}" for it in again.header.deferred]
-        return not left, tuple(left)
+        return not left, tuple(left), tuple(aside)
     finally:
         discard(again)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import compile_prefix
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
+from reconciler.kinds.processes import Waiting, add_steps, compile_process, count_waiting, waits_for, will_run
+from reconciler.kinds.processes import status_of as status_of_process
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
 from reconciler.kinds.world import World
@@ -20,7 +22,7 @@ from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import BucketPrefix, Collection, PdsRecords, Resource, SqlObjects, UniqueKey
+from reconciler.spec import BucketPrefix, Collection, PdsRecords, Process, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.described import Objects, find_described
 from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
 from reconciler.systems.postgres.differ import Found
@@ -67,6 +69,7 @@ class Observed:
     prefixes: list[tuple[str, Objects]] = field(default_factory=list[tuple[str, Objects]])
     """What was found in buckets, with the storage's connection."""
     records: list[Compared] = field(default_factory=list["Compared"])
+    processes: list[Waiting] = field(default_factory=list[Waiting])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
     """Unique keys that are deferred, by connection: they are counted all the same."""
@@ -93,6 +96,7 @@ class Observed:
             everything.hazards += out.hazards
         if self.records:
             self._add_records(everything)
+        add_steps(self.world, self.processes, self.founds, everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
 
@@ -207,6 +211,7 @@ class Observed:
             )
             for it in self.records
         ]
+        counted += [ResourceStatus(**status_of_process(self.world, it)) for it in self.processes]
         return sorted(counted, key=lambda it: it.address)
 
     def _lacking(self, connection: str, found: Found) -> int:
@@ -267,6 +272,12 @@ def observed(
         if isinstance(resource, PdsRecords):
             records[address] = resource
             continue
+        if isinstance(resource, Process):
+            try:
+                result.processes.append(compile_process(world, address, resource))
+            except NoTableError as error:
+                _defer_until_created(result, address, error, created)
+            continue
         first = intents[-1].number + 1 if intents else 0
         try:
             made = _compile(world, address, resource, first)
@@ -309,10 +320,13 @@ def observed(
         )
     _defer_keys(result, created)
     changing = _defer(result)
+    count_waiting(world, result.processes)
+    running = will_run(result.processes, changing)
+    _defer_after(result, running)
     if records:
         from reconciler.kinds.pds_records import find_records
 
-        result.records = find_records(world, [it for it in meant if not _waits(result, it, changing)])
+        result.records = find_records(world, [it for it in meant if not _waits(result, it, changing, running)])
     result.deferred = sorted(set(result.deferred), key=lambda it: it.address)
     return result
 
@@ -342,9 +356,13 @@ def _defer_until_created(
     result.deferred.append(Deferred(address, reason))
 
 
-def _waits(result: Observed, meant: Meant, changing: Mapping[tuple[str, TableName], str]) -> bool:
+def _waits(
+    result: Observed, meant: Meant, changing: Mapping[tuple[str, TableName], str], running: Sequence[Waiting]
+) -> bool:
     """Whether the records' source is changed by this very plan."""
     writer = changing.get(meant.table) if meant.table else None
+    if meant.table and writer is None:
+        writer = waits_for(result.world.spec, meant.wanted.address, meant.table, running)
     if meant.table and writer:
         reason = f"its source {full_name(meant.table[1])} is changed by {writer}; plan again after apply"
         result.deferred.append(Deferred(meant.wanted.address, reason))
@@ -406,6 +424,24 @@ def _defer_keys(result: Observed, created: Mapping[tuple[str, TableName], str]) 
                 continue
             gone.add(address)
             result.waiting.append((connection, found))
+    for connection, founds in result.founds.items():
+        result.founds[connection] = [found for found in founds if found.intent.address not in gone]
+
+
+def _defer_after(result: Observed, running: Sequence[Waiting]) -> None:
+    """A resource that comes after a process, and looks at the rows that this works on, can only be planned after."""
+    spec = result.world.spec
+    gone: set[str] = set()
+    for connection, founds in result.founds.items() if running else ():
+        for found in founds:
+            tables = [(connection, found.intent.target.name)]
+            if isinstance(source := found.intent.source, TableSource):
+                tables.append((source.session.name, source.table.name))
+            for table in tables:
+                if found.intent.address not in gone and (by := waits_for(spec, found.intent.address, table, running)):
+                    reason = f"rows of {full_name(table[1])} are worked on by {by}; plan again after apply"
+                    result.deferred.append(Deferred(found.intent.address, reason))
+                    gone.add(found.intent.address)
     for connection, founds in result.founds.items():
         result.founds[connection] = [found for found in founds if found.intent.address not in gone]
 

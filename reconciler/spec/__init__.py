@@ -20,6 +20,7 @@ from reconciler.spec.connections import (
     DirectoryConnection,
     FilesConnection,
     FilesSpec,
+    HttpConnection,
     PostgresConnection,
     PostgresSpec,
     ResolvedConnection,
@@ -31,6 +32,7 @@ from reconciler.spec.document import Document, Variable
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
+from reconciler.spec.process import CommandCall, FunctionCall, HttpCall, Process
 from reconciler.spec.schema import json_schema
 from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
 from reconciler.spec.storages import DirectorySpec, SupabaseSpec
@@ -46,6 +48,7 @@ __all__ = [
     "Cascade",
     "Collection",
     "ColumnsExcept",
+    "CommandCall",
     "ConnectionSpec",
     "CopyFrom",
     "DirectoryConnection",
@@ -53,6 +56,9 @@ __all__ = [
     "Document",
     "FilesConnection",
     "FilesSpec",
+    "FunctionCall",
+    "HttpCall",
+    "HttpConnection",
     "InlineRows",
     "InsertRow",
     "Newer",
@@ -62,6 +68,7 @@ __all__ = [
     "PdsRecords",
     "PostgresConnection",
     "PostgresSpec",
+    "Process",
     "Quarantine",
     "ResolvedConnection",
     "Resource",

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.spec.environment import Environment
+from reconciler.spec.http import HttpSpec
 from reconciler.spec.models import Strict
 from reconciler.spec.problems import Problems
 from reconciler.spec.references import EnvironmentReference, VariableReference, parts
 from reconciler.spec.storages import ADDRESS_TODO, DirectorySpec, SupabaseSpec, is_address
 from reconciler.spec.values import Path as Path_
 
-TYPES = ("postgres", "files", "atproto", "supabase", "directory")
+TYPES = ("postgres", "files", "atproto", "supabase", "directory", "http")
 
 
 class PostgresSpec(Strict):
@@ -80,7 +81,7 @@ class AtprotoSpec(Strict):
     description: str | None = Field(None, description="What it is, for readers.")
 
 
-ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec | AtprotoSpec | SupabaseSpec | DirectorySpec
+ConnectionSpec: TypeAlias = PostgresSpec | FilesSpec | AtprotoSpec | SupabaseSpec | DirectorySpec | HttpSpec
 
 
 class Secret:
@@ -163,8 +164,17 @@ class DirectoryConnection:
     path: Path
 
 
+@dataclass(frozen=True)
+class HttpConnection:
+    """A server to send requests to; the headers may be secrets."""
+
+    name: str
+    url: str
+    headers: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+
+
 ResolvedConnection: TypeAlias = (
-    PostgresConnection | FilesConnection | AtprotoConnection | SupabaseConnection | DirectoryConnection
+    PostgresConnection | FilesConnection | AtprotoConnection | SupabaseConnection | DirectoryConnection | HttpConnection
 )
 
 _PASSWORD_BEFORE = re.compile(r"://[^\s/@]*:$")
@@ -197,6 +207,13 @@ def resolve(
         case DirectorySpec():
             path = _expanded(name, spec.directory, environment, where)
             return DirectoryConnection(name, (base / path).absolute())
+        case HttpSpec():
+            url = _expanded(name, spec.http, environment, where)
+            if not is_address(url):
+                todo = "write https://…, without a password in it"
+                raise ReconcilerError(f"connection {name} is no address of a server", where=where, todo=todo)
+            headers = {it: Secret(_expanded(name, text, environment, where)) for it, text in spec.headers.items()}
+            return HttpConnection(name, url, headers)
 
 
 def type_of(spec: ConnectionSpec) -> str:
@@ -212,6 +229,8 @@ def type_of(spec: ConnectionSpec) -> str:
             return "supabase"
         case DirectorySpec():
             return "directory"
+        case HttpSpec():
+            return "http"
 
 
 def _supabase(

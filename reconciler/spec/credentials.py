@@ -26,6 +26,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 _KEYWORD = re.compile(r"(?:^|\s)(?:ssl|pg)?password\s*=\s*(?:'[^']|[^\s'])", re.IGNORECASE)  # of a keyword=value DSN
 _NAMES = re.compile(rf"{_WORDS}|key|bearer|service_role", re.IGNORECASE)
+_NAME_OF_SECRET = re.compile(rf"(?:proxy-)?authorization|(?:set-)?cookie|.*{_WORDS}.*", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(\b[\w-]*{_WORDS}[\w-]*[\"']?\s*[:=]\s*)(.+)", re.IGNORECASE)
 
 _REFERENCE = re.compile(r"\$\{env:[A-Za-z_][A-Za-z0-9_]*\}")
@@ -38,8 +39,8 @@ SHOWN_SECTIONS = frozenset(
     | {"processes", "sql_objects", "audits", "guards", "checks"}
 )
 # Under `connections` every other text may be a secret that was misplaced, and is not shown.
-_HARMLESS = frozenset({"files", "directory", "supabase", "atproto", "identifier", "plc", "via", "description"})
-_KEYS = (*sorted(_HARMLESS), "postgres", "tables", "key", "token", "password")
+_HARMLESS = frozenset({"files", "directory", "supabase", "atproto", "identifier", "plc", "via", "http", "description"})
+_KEYS = (*sorted(_HARMLESS), "postgres", "tables", "headers", "key", "token", "password")
 
 
 def find(text: str) -> str | None:
@@ -60,6 +61,11 @@ def find_in_connection(path: Path, text: str) -> str | None:
     if "tables" not in path and _NAMES.fullmatch(str(path[-1])) and bare:
         return f"a {path[-1]}"
     return None
+
+
+def is_name_of_secret(name: str) -> bool:
+    """Whether what stands under such a name (of a header, of a payload's member) is most likely a secret."""
+    return _NAME_OF_SECRET.fullmatch(name.replace("-", "_")) is not None or _NAME_OF_SECRET.fullmatch(name) is not None
 
 
 def may_be_shown(path: Path, text: str) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from reconciler.spec.collection import Collection, connection_and_table
 from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
+from reconciler.spec.http import HttpSpec
 from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted
+from reconciler.spec.process import FunctionCall, Process
 from reconciler.spec.references import NAME
 from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.values import Path
@@ -106,6 +108,29 @@ def report_records(
         )
 
 
+def report_process(
+    at: Path,
+    process: Process,
+    connections: Mapping[str, ConnectionSpec | None],
+    declared_in: str,
+    problems: Problems,
+) -> None:
+    """Note a table or a call whose connection is not declared or of another type."""
+    report_target((*at, "table"), process.table, connections, declared_in, problems)
+    through = process.connection()
+    if through is None:
+        return
+    function = isinstance(process.call, FunctionCall)
+    place: Path = (*at, "call", "function" if function else "http")
+    if through[0] not in connections:
+        todo = did_you_mean(through[0], tuple(connections), f"declare it under `connections` in {declared_in}")
+        problems.add(f"the connection `{through[0]}` is not declared", place, todo=todo)
+        return
+    right, word = (SupabaseSpec, "a supabase") if function else (HttpSpec, "an http")
+    if connections[through[0]] is not None and not isinstance(connections[through[0]], right):
+        problems.add(f"`{through[0]}` is not {word} connection", place, todo=f"name {word} connection")
+
+
 def _report_no_database(
     name: str, at: Path, connections: Mapping[str, ConnectionSpec | None], problems: Problems
 ) -> None:
@@ -115,6 +140,8 @@ def _report_no_database(
             problems.add(f"`{name}` is a folder or file", at, why=why, todo="name a postgres connection")
         case AtprotoSpec():
             problems.add(f"`{name}` is a PDS, and holds no tables", at, todo="name a postgres connection")
+        case HttpSpec():
+            problems.add(f"`{name}` is a server to call, and holds no tables", at, todo="name a postgres connection")
         case SupabaseSpec() | DirectorySpec():
             problems.add(f"`{name}` holds buckets, and no tables", at, todo="name a postgres connection")
         case _:
@@ -128,6 +155,8 @@ def _report_no_table(
     match connections.get(name or ""):
         case AtprotoSpec():
             problems.add(f"`{name}` is a PDS, and no source of rows", at, todo=todo)
+        case HttpSpec():
+            problems.add(f"`{name}` is a server to call, and no source of rows", at, todo=todo)
         case SupabaseSpec() | DirectorySpec():
             problems.add(f"`{name}` holds buckets, and is no source of rows", at, todo=todo)
         case _:

@@ -11,6 +11,7 @@ from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
 from reconciler.spec.models import Strict
 from reconciler.spec.pds_records import PdsRecords
+from reconciler.spec.process import Process
 from reconciler.spec.references import NAME
 from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
@@ -67,6 +68,10 @@ class Document(Strict):
         default_factory=dict[str, PdsRecords],
         description="Records of one collection of one repo, as a source has them.",
     )
+    processes: dict[Name, Process] = Field(
+        default_factory=dict[str, Process],
+        description="Rows that a function, a request or a command is called for until they are done.",
+    )
     sql_objects: dict[Name, SqlObjects] = Field(
         default_factory=dict[str, SqlObjects],
         description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
@@ -74,12 +79,11 @@ class Document(Strict):
     )
 
 
-RESOURCE_SECTIONS = ("bucket_prefixes", "collections", "pds_records", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = ("bucket_prefixes", "collections", "pds_records", "processes", "sql_objects", "unique_keys")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
 SECTIONS_TO_COME: dict[str, frozenset[str]] = {
-    "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),
     "checks": frozenset({"expect"}),

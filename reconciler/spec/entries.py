@@ -21,10 +21,12 @@ from reconciler.spec.connections import (
     report_atproto,
 )
 from reconciler.spec.document import Variable
+from reconciler.spec.http import HttpSpec, report_http
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
 from reconciler.spec.pds_records import PdsRecords, report_pds_records
 from reconciler.spec.problems import Problems, dotted, one_of, suggest
+from reconciler.spec.process import Process, report_process
 from reconciler.spec.sql_objects import SqlObjects, wrong_path
 from reconciler.spec.storages import DirectorySpec, SupabaseSpec, report_folder, report_supabase
 from reconciler.spec.unique_key import UniqueKey
@@ -63,6 +65,11 @@ def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec
             connection = _model(PostgresSpec, path, value, problems)
             if connection and "${" not in connection.postgres and not looks_like_dsn(connection.postgres):
                 problems.add(f"connections.{name} is no PostgreSQL address", (*path, "postgres"), todo=DSN_TODO)
+            return connection
+        case ["http"]:
+            connection = _model(HttpSpec, path, value, problems)
+            if connection:
+                report_http(connection, path, problems)
             return connection
         case ["atproto"] | ["directory", "atproto"] | ["atproto", "directory"]:
             connection = _model(AtprotoSpec, path, value, problems)
@@ -143,6 +150,19 @@ def records_of(
     return records
 
 
+def process_of(
+    root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems
+) -> Process | None:
+    """A process, with its SQL and what it says against itself examined."""
+    path: Path = ("processes", name)
+    for word in ("where", "pending", "done"):
+        strings.report_sql(root, (*path, word), variables, problems)
+    process = _model(Process, path, value, problems)
+    if process is not None:
+        report_process(process, path, problems)
+    return process
+
+
 def objects_of(name: str, value: Value, problems: Problems) -> SqlObjects | None:
     """Objects of a database; their file is read elsewhere, for a plan does without it."""
     path: Path = ("sql_objects", name)
@@ -163,6 +183,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "unique_keys": "{ table: …, key: […] }",
             "bucket_prefixes": "{ bucket: connection.bucket, table: …, column: … }",
             "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
+            "processes": "{ table: …, pending: …, done: …, call: … }",
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"

@@ -18,6 +18,7 @@ from reconciler.spec.entries import (
     connection_of,
     objects_of,
     prefix_of,
+    process_of,
     records_of,
     unique_key_of,
     variable_of,
@@ -177,6 +178,10 @@ def _spec(
         for name, value in _section(tree, "bucket_prefixes")
     }
     sound_prefixes = {name: it for name, it in prefixes.items() if it is not None}
+    processes = {
+        name: process_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "processes")
+    }
+    sound_processes = {name: it for name, it in processes.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
     if whole:
@@ -195,16 +200,20 @@ def _spec(
                 dangling.report_bucket(at, it.on_missing_object.copy_from, connections, declared_in, problems)
         for name, it in sound_records.items():
             dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
+        for name, it in sound_processes.items():
+            dangling.report_process(("processes", name), it, connections, declared_in, problems)
         read = [
             (sound, collections),
             (sound_records, records),
             (sound_objects, objects),
             (sound_keys, unique_keys),
             (sound_prefixes, prefixes),
+            (sound_processes, processes),
         ]
         if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
             needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
+            needs |= {f"processes.{name}": it.needs for name, it in sound_processes.items()}
             needs |= {f"bucket_prefixes.{name}": it.needs for name, it in sound_prefixes.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
@@ -217,6 +226,7 @@ def _spec(
         collections=sound,
         bucket_prefixes=sound_prefixes,
         pds_records=sound_records,
+        processes=sound_processes,
         sql_objects=sound_objects,
         unique_keys=sound_keys,
     )

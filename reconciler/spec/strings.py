@@ -35,8 +35,9 @@ def is_sql(path: Path) -> bool:
     """Whether SQL stands at this place of a spec."""
     match path:
         case (
-            ("collections" | "unique_keys" | "pds_records" | "bucket_prefixes", _, "where")
+            ("collections" | "unique_keys" | "pds_records" | "bucket_prefixes" | "processes", _, "where")
             | ("bucket_prefixes", _, "stale")
+            | ("processes", _, "pending" | "done")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
         ):
@@ -165,7 +166,7 @@ def _is_typed(path: Path) -> bool:
             "max_delete",
         ):
             return True
-        case ("sql_objects", _, "protect" | "replace"):
+        case ("sql_objects", _, "protect" | "replace") | ("processes", _, "protect" | "batch"):
             return True
         case _:
             return False

@@ -12,16 +12,31 @@ from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Qua
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
+from reconciler.spec.http import HttpSpec
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
+from reconciler.spec.process import CommandCall, FunctionCall, HttpCall, Process
 from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
 _TAGS = frozenset(
-    {"text", "a list", "a mapping", "a CAR file", "nothing (null)", "insert", "set", "copy_from", "quarantine"}
+    {
+        "text",
+        "a list",
+        "a mapping",
+        "a CAR file",
+        "nothing (null)",
+        "insert",
+        "set",
+        "copy_from",
+        "quarantine",
+        "a function",
+        "a request",
+        "a command",
+    }
 )
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
@@ -83,7 +98,7 @@ def _known(parent: Path) -> tuple[str, ...]:
         case ("variables", _):
             return _keys(Variable)
         case ("connections", _):
-            types = (PostgresSpec, FilesSpec, AtprotoSpec, SupabaseSpec, DirectorySpec)
+            types = (PostgresSpec, FilesSpec, AtprotoSpec, SupabaseSpec, DirectorySpec, HttpSpec)
             return tuple(dict.fromkeys(key for model in types for key in _keys(model)))
         case ("collections", _):
             return _keys(Collection)
@@ -107,6 +122,11 @@ def _known(parent: Path) -> tuple[str, ...]:
             return ()
         case ("pds_records", _):
             return _keys(PdsRecords)
+        case ("processes", _):
+            return _keys(Process)
+        case ("processes", _, "call"):
+            models = (FunctionCall, HttpCall, CommandCall)
+            return tuple(dict.fromkeys(key for model in models for key in _keys(model)))
         case ("pds_records", _, "source"):
             return (*_keys(InlineRows), *_keys(CarFile))
         case ("pds_records", _, "blobs"):

@@ -30,7 +30,7 @@ _NOUNS = {
     Verb.INSERT: "row", Verb.UPDATE: "row", Verb.DELETE: "row", Verb.SETVAL: "sequence",
     Verb.CREATE: "object", Verb.ALTER: "object", Verb.DROP: "object",
     Verb.UPLOAD: "object", Verb.COPY: "object", Verb.MOVE: "object", Verb.REMOVE: "object", Verb.SIGN: "URL",
-    Verb.PUT: "record", Verb.CALL: "call",
+    Verb.PUT: "record", Verb.CALL: "process",
 }  # fmt: skip
 _IN_DATABASES = {Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.SETVAL, Verb.CREATE, Verb.ALTER, Verb.DROP}
 _NOT_RESOURCES = {"version", "variables", "connections"}
@@ -120,7 +120,8 @@ def overview(plan: Plan) -> Overview:
 
 def amount(count: int, noun: str) -> str:
     """A count and its noun: 1 row, 2,345 rows."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def in_sync(count: int) -> str:
