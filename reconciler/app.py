@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import run_objects
 from reconciler.kinds.observe import Observed, ResourceStatus, observed
+from reconciler.kinds.processes import rows_of
 from reconciler.kinds.reread import digest_pads, rereading
 from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
@@ -361,7 +362,8 @@ def _converged(
             if step.address not in addresses:
                 continue
             if step.verb is Verb.CALL:
-                left.append(f"{step.id}: {next(iter(again.reasons(step)))}")
+                if count := rows_of(again, step)["pending"]:
+                    left.append(f"{step.id}: {count:,} {'row is' if count == 1 else 'rows are'} pending")
             elif by := called.get((step.connection, step.target)):
                 aside.append(
                     f"{step.id}: {step.count} changes to rows that {by} works on; plan again if they are meant"

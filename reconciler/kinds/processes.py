@@ -15,7 +15,7 @@ from reconciler.kinds.collections import find_table, place_of
 from reconciler.kinds.endpoints import fingerprint_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
-from reconciler.plan.file import Planned, planned
+from reconciler.plan.file import Plan, Planned, dumps, planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Change, Hazard, Step, Verb
@@ -235,14 +235,8 @@ def _told(it: Waiting, calls: int) -> list[str]:
     some = f"{calls:,} call{'' if calls == 1 else 's'} at {process.rate}"
     duration = words(math.ceil(calls * process.interval()))
     limit = f"a call's rows have {process.timeout} to be done"
-    sent = to_json(_call(process).get("payload"))
+    sent = dumps(_call(process).get("payload"))
     return [f"{rows}: {some} take at least {duration}; {limit}", f"payload {sent}"]
-
-
-def to_json(value: object) -> str:
-    from reconciler.plan.file import dumps
-
-    return dumps(value)
 
 
 def _call(process: Process) -> dict[str, object]:
@@ -259,6 +253,12 @@ def words(seconds: int) -> str:
     minutes, rest = divmod(rest, 60)
     parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
     return " ".join(parts[:2]) or "0 s"
+
+
+def rows_of(plan: Plan, step: Step) -> Mapping[str, int]:
+    """What a step of calls says of its rows: `pending`, `added`, and their sum, the `ceiling`."""
+    (change,) = plan.changes(step)
+    return cast("Mapping[str, int]", (change.after or {})["rows"])
 
 
 def status_of(world: World, it: Waiting) -> dict[str, Any]:

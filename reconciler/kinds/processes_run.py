@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from reconciler.kinds.endpoints import opened_caller
-from reconciler.kinds.processes import Waiting, compile_process
+from reconciler.kinds.processes import Waiting, compile_process, rows_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan
@@ -30,11 +30,8 @@ from reconciler.systems.postgres.executor import retriable
 from reconciler.systems.postgres.pending import Watched, count_pending, hold, next_pending, states
 from reconciler.systems.postgres.session import Session, explained
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _T = TypeVar("_T")
-_TRIES = 5
+_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds
 PATIENCE = Patience()
 
 
@@ -81,23 +78,19 @@ class Table:
         return [_STATES[word] for word in found]
 
     def _read(self, read: Callable[[Session], _T]) -> _T:
-        for attempt in range(_TRIES):
-            try:
-                session = self._opened()
-                with (
-                    explained(f"reading rows of {self._name}", self._connection)
-                    if attempt == _TRIES - 1
-                    else ExitStack(),
-                    session.writing(self._attribution, lock_timeout="10s", statement_timeout="0"),
-                ):
-                    session.forbid_writes()
-                    return read(session)
-            except Exception as error:
-                self._close()
-                if not retriable(error):
-                    with explained(f"reading rows of {self._name}", self._connection):
+        """Look at the rows in a transaction of its own; where the connection is lost, again on a new one."""
+        with explained(f"reading the rows of {self._name}", self._connection):
+            for pause in (*_PAUSES, None):
+                try:
+                    session = self._opened()
+                    with session.writing(self._attribution, lock_timeout="10s", statement_timeout="0"):
+                        session.forbid_writes()
+                        return read(session)
+                except Exception as error:
+                    self._close()
+                    if pause is None or not retriable(error):
                         raise
-                time.sleep(0.5 * 2**attempt)
+                    time.sleep(pause)
         raise AssertionError
 
     def _opened(self) -> Session:
@@ -124,19 +117,13 @@ class Table:
 _STATES = {"pending": State.PENDING, "done": State.DONE, "gone": State.GONE, "neither": State.NEITHER}
 
 
-def ceiling_of(plan: Plan, step: Step) -> int:
-    """The most rows that the plan allows to be called for."""
-    image = next(iter(plan.changes(step))).after or {}
-    return int(cast("Mapping[str, int]", image["rows"])["ceiling"])
-
-
 def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tell) -> Called:
     """Carry out one step."""
     process = world.spec.document.processes[step.address.partition(".")[2]]
     waiting = compile_process(world, step.address, process)
     world.session(waiting.connection)
     _check_endpoint(plan, step, waiting)
-    ceiling = ceiling_of(plan, step)
+    ceiling = rows_of(plan, step)["ceiling"]
     order = Order(
         name=step.address,
         payload=partial(filled, cast("Value", process.payload())),

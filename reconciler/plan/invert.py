@@ -55,7 +55,9 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
     for step in steps:
         lost = _irreversible(plan, step)
         if lost:
-            hazards.append(Hazard("irreversible", step.address, f"{step.id}: {lost}", step.count))
+            hazards.append(
+                Hazard("irreversible", step.address, f"{step.id}: {lost}", 0 if step.verb is Verb.CALL else step.count)
+            )
             continue
         draft = replace(
             step,
@@ -133,5 +135,7 @@ def _irreversible(plan: Plan, step: Step) -> str | None:
             return "signed URLs stay until they expire"
         case Verb.UPDATE | Verb.DELETE:
             return f"the values of {', '.join(step.sensitive)} are not in the plan" if step.sensitive else None
+        case Verb.CALL:
+            return "what was called for cannot be taken back, and is left as it is"
         case _:
             return f"{step.verb.value} cannot be taken back"

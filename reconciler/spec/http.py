@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -28,13 +29,23 @@ class HttpSpec(Strict):
     description: str | None = Field(None, description="What it is, for readers.")
 
 
+_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z-]{0,15}\s+)?")
+
+
+def _written_out(text: str) -> bool:
+    """Whether more stands there than references without a default, after a word such as Bearer."""
+    found = list(parts(text))
+    literal = "".join(part for part in found if isinstance(part, str))
+    references = [part for part in found if isinstance(part, EnvironmentReference)]
+    return not references or any(part.default for part in references) or not _SCHEME.fullmatch(literal)
+
+
 def report_http(spec: HttpSpec, at: Path, problems: Problems) -> None:
     """Note an address that is none, and secrets that are written out."""
     if "${" not in spec.http and not is_address(spec.http):
         problems.add("`http` is no address", (*at, "http"), todo='write https://…, or "${env:NAME}"')
     for name, text in spec.headers.items():
-        secret = is_name_of_secret(name)
-        if secret and not any(isinstance(part, EnvironmentReference) for part in parts(text)):
+        if is_name_of_secret(name) and _written_out(text):
             problems.add(
                 f"the header {name} holds a secret",
                 (*at, "headers", name),

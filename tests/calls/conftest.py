@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kinds import processes_run
+from reconciler.spec import Process
 from reconciler.systems.calls.run import Patience
 from tests.calls.hook import Hook, serving
 from tests.kinds.bench import Bench
@@ -22,7 +23,12 @@ CREATE TABLE images (id int PRIMARY KEY, src text NOT NULL DEFAULT '', metadata_
 def bench(place: Path, production: Database, backup: Database, hook: Hook) -> Bench:
     bench = Bench(place, production, backup)
     bench.both(TABLE)
-    bench.environ |= {"HOOK_URL": hook.url, "SUPABASE_URL": hook.url, "SUPABASE_KEY": "sb_secret_canary-of-functions"}
+    bench.environ |= {
+        "HOOK_URL": hook.url,
+        "HOOK_TOKEN": "canary-of-hooks",
+        "SUPABASE_URL": hook.url,
+        "SUPABASE_KEY": "sb_secret_canary-of-functions",
+    }
     return bench
 
 
@@ -36,3 +42,5 @@ def hook(production: Database) -> Generator[Hook]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of a test are short."""
     monkeypatch.setattr(processes_run, "PATIENCE", Patience(first=0.02, longest=0.1, tries=4, pause=0.05))
+    seconds = Process.seconds
+    monkeypatch.setattr(Process, "seconds", lambda self: 0.4 if self.timeout == "1s" else seconds(self))

@@ -1,0 +1,157 @@
+"""A process may end at any instant, by itself or not, and goes on where it was; no secret is in anything it says or writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.file import Plan
+from reconciler.systems.postgres.pending import hold
+from reconciler.systems.postgres.session import connect
+from tests.calls.hook import Answer, Hook
+from tests.calls.test_processes import ROWS, left, plan, spec
+from tests.kinds.bench import Bench
+
+SECRETS = ("sb_secret_canary-of-functions", "canary-of-functions", "canary-of-hooks")
+
+
+def start(bench: Bench, *args: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "reconciler", *map(str, args)],
+        env={**os.environ, **bench.environ, "RECONCILER_DEBUG": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=bench.folder,
+    )
+
+
+def await_calls(hook: Hook, count: int) -> None:
+    for _ in range(2000):
+        if len(hook.seen) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited for too long")
+
+
+def apply_until(bench: Bench, hook: Hook, made: Plan, calls: int, how: signal.Signals) -> tuple[int, str, str]:
+    process = start(bench, "apply", made.path)
+    try:
+        await_calls(hook, calls)
+        process.send_signal(how)
+        out, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    return process.returncode, out, told
+
+
+def test_killed_in_the_middle_and_applied_again(bench: Bench, hook: Hook) -> None:
+    """The rate holds over the end of one and the start of the next, and no row that is done is called for again."""
+    bench.production.sql(ROWS % 24)
+    hook.late = 0.05
+    made = plan(bench, spec(more="batch: 2", rate="5/second"))
+    for calls in (2, 3):
+        apply_until(bench, hook, made, len(hook.seen) + calls, signal.SIGKILL)
+    applied = bench.apply(made)
+    assert (applied.code, applied.converged, left(bench.production)) == (Exit.DONE, True, [])
+    assert sum(len(it.keys) for it in hook.seen) <= 24 + 2 * 2  # at most the batch that was on its way, each time
+    pauses = [after.at - before.at for before, after in zip(hook.seen, hook.seen[1:], strict=False)]
+    assert min(pauses) > 0.2 - 0.03, pauses  # a request's own way takes a moment, more or less
+
+
+@pytest.mark.parametrize("where", ["calling", "waiting"])
+def test_interrupted(bench: Bench, hook: Hook, where: str) -> None:
+    bench.production.sql(ROWS % 6)
+    hook.react = lambda seen: (time.sleep(3 if where == "calling" else 0), Answer())[1] if 3 in seen.keys else None
+    made = plan(bench, spec(more="batch: 2", timeout="60s"))
+    code, _, told = apply_until(bench, hook, made, 2, signal.SIGINT)
+    assert code == Exit.INTERRUPTED, told
+    assert "processes.thumbnails: 2 rows done in 2 calls; run the same plan again to go on" in told
+    assert "Traceback" not in told
+    hook.react = lambda seen: None
+    assert bench.apply(made).code is Exit.DONE
+    assert [it.keys for it in hook.seen] == [[1, 2], [3, 4], [3, 4], [5, 6]]
+
+
+def test_an_interrupted_command_ends_with_us(bench: Bench) -> None:
+    bench.production.sql(ROWS % 2)
+    script = bench.folder / "sleep.sh"
+    script.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 600\n")
+    script.chmod(0o755)
+    made = plan(bench, spec("{ command: [./sleep.sh] }"))
+    process = start(bench, "apply", made.path)
+    try:
+        pid = bench.folder / "pid"
+        for _ in range(2000):
+            if pid.exists() and pid.read_text().strip():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == Exit.INTERRUPTED
+    finally:
+        process.kill()
+        process.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_two_at_once(bench: Bench, hook: Hook) -> None:
+    bench.production.sql(ROWS % 2)
+    made = plan(bench, spec())
+    with connect("other", bench.production.dsn) as session:
+        session.run("BEGIN")
+        hold(session, "processes.thumbnails")
+        with pytest.raises(ReconcilerError, match="is being run by another apply"):
+            bench.apply(made)
+    assert hook.seen == []
+    assert bench.apply(made).code is Exit.DONE
+
+
+def test_a_lost_connection_to_the_database_is_opened_again(bench: Bench, hook: Hook) -> None:
+    bench.production.sql(ROWS % 6)
+    made = plan(bench, spec(more="batch: 2"))
+
+    def cut(seen: object) -> None:
+        with psycopg.connect(bench.production.dsn, autocommit=True) as session:
+            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN (%s, 'reconciler') AND datname = %s"
+            session.execute(query, (f"reconciler/{made.id}", bench.production.name))
+
+    hook.react = lambda seen: cut(seen) if len(hook.seen) == 2 else None
+    assert bench.apply(made).code is Exit.DONE
+    assert [it.keys for it in hook.seen] == [[1, 2], [3, 4], [5, 6]]
+
+
+def test_no_secret_is_said_or_written(bench: Bench, hook: Hook) -> None:
+    bench.production.sql(ROWS % 5)
+    function = "{ function: storage.process_image, payload: { ids: '{keys}' } }"
+    everything = ""
+    for call in (function, "{ http: hooks/resize }"):
+        bench.production.sql("UPDATE images SET metadata_status = 'pending'")
+        made = plan(bench, spec(call, timeout="1s"))
+        answers = iter([200, 500, 500])
+        hook.react = lambda seen, answers=answers: (
+            Answer(status, {"message": " ".join(seen.headers.values())})
+            if (status := next(answers, 401)) != 200
+            else None
+        )
+        commands = [
+            ("plan", bench.path, "-o", "x.plan.jsonl"), *(("show", made.path, "--format", it) for it in ("text", "json", "sql", "html")),
+            ("status", bench.path), ("apply", made.path), ("apply", made.path, "--json"), ("undo", made.path, "-o", "undo.plan.jsonl"),
+        ]  # fmt: skip
+        for args in commands:
+            out, told = start(bench, *args).communicate(timeout=60)
+            everything += out + told
+        assert "the server answered" in everything and "***" in everything
+    for path in bench.folder.rglob("*"):
+        everything += path.read_text("utf-8", "replace") if path.is_file() else ""
+    assert [it for it in SECRETS if it in everything] == []
+    assert any(SECRETS[0] in " ".join(it.headers.values()) for it in hook.seen)
