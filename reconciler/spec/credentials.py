@@ -9,9 +9,7 @@ from reconciler.spec.values import Path
 
 MASK = "***"
 
-_WORDS = (
-    r"(?:password|passwd|pwd|passphrase|pgpassword|sslpassword|secret|token|access_token|api_?key|jwt|service_role_key)"
-)
+_WORDS = r"(?:password|passwd|pwd|passphrase|pgpassword|sslpassword|secret|token|access_token|api[_-]?key|jwt|service_role_key)"
 # The first group of each is what must not be seen. All are bounded: a hostile text must not make the search slow.
 _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern, re.IGNORECASE))
@@ -27,7 +25,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 _KEYWORD = re.compile(r"(?:^|\s)(?:ssl|pg)?password\s*=\s*(?:'[^']|[^\s'])", re.IGNORECASE)  # of a keyword=value DSN
 _NAMES = re.compile(rf"{_WORDS}|key|bearer|service_role", re.IGNORECASE)
 _NAME_OF_SECRET = re.compile(rf"(?:proxy-)?authorization|(?:set-)?cookie|.*{_WORDS}.*", re.IGNORECASE)
-_ASSIGNED = re.compile(rf"(\b[\w-]*{_WORDS}[\w-]*[\"']?\s*[:=]\s*)(.+)", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"(\b[\w-]*(?:{_WORDS}|authorization|cookie)[\w-]*[\"']?\s*[:=]\s*)(.+)", re.IGNORECASE)
 
 _REFERENCE = re.compile(r"\$\{env:[A-Za-z_][A-Za-z0-9_]*\}")
 _REFERENCE_WITH_DEFAULT = re.compile(r"\$\{env:[A-Za-z_][A-Za-z0-9_]*:-([^}]*)\}")

@@ -38,6 +38,7 @@ _TAGS = frozenset(
         "a command",
     }
 )
+_PATTERNS = {"rate": "write it like 5/second, 20/minute or 100/hour", "timeout": "write it like 90s, 30m or 2h"}
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -185,6 +186,8 @@ def _wrong_value(detail: ErrorDetails, path: Path, problems: Problems) -> None:
             problems.add(f"{name} is a mapping, and {describe(value)} stands there", path, todo="write { key: value }")
         case "too_short" | "string_too_short":
             problems.add(f"{name} is empty", path, todo="write at least one, or leave the key out")
+        case "string_pattern_mismatch" if path[-1] in _PATTERNS:
+            problems.add(f"{name} cannot be this text", path, todo=_PATTERNS[str(path[-1])])
         case "shape" | "limit":
             problems.add(f"{name} is wrong: {describe(value)} stands there", path, todo=detail["msg"])
         case _:

@@ -6,9 +6,9 @@ import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from tests.spec.conftest import Loader
-from tests.spec.wrong import CASCADES, COLLECTIONS, CONNECTIONS, HEAD, OBJECTS, PREFIXES, RECORDS, SQL, SYNTAX, TOP
+from tests.spec.wrong import CASCADES, COLLECTIONS, CONNECTIONS, HEAD, OBJECTS, PREFIXES, PROCESSES, RECORDS, SQL, SYNTAX, TOP
 
-ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *RECORDS, *SQL, *PREFIXES]
+ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *PREFIXES, *PROCESSES, *RECORDS, *SQL]
 
 
 @pytest.mark.parametrize(("text", "said", "place"), ALL, ids=[f"{said} @{place}" for _, said, place in ALL])
@@ -17,6 +17,7 @@ def test_is_told(load_text: Loader, text: str, said: str, place: str) -> None:
         load_text(HEAD + text if text.startswith("\n") else text)
     errors = raised.value.errors if isinstance(raised.value, SpecErrors) else (raised.value,)
     rendered = [error.render() for error in errors]
+    assert "canary" not in "".join(rendered)
     about = [error for error, shown in zip(errors, rendered, strict=True) if said in shown]
     assert about, "\n".join(rendered)
     places = [f"{error.where.line}:{error.where.column}" for error in about if isinstance(error.where, Location)]

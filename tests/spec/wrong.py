@@ -56,7 +56,7 @@ TOP: list[tuple[str, str, str]] = [
     ("version: true\n", "the version is unknown", "1:10"),
     ("version: 1.0\n", "the version is unknown", "1:10"),
     ("version: 1\ncolections: {}\n", "did you mean `collections`?", "2:1"),
-    ("version: 1\nprocesses: {}\n", "processes is not supported yet", "2:1"),
+    ("version: 1\naudits: {}\n", "audits is not supported yet", "2:1"),
     ("version: 1\nchecks: { a: {} }\n", "checks is not supported yet", "2:1"),
     ("version: 1\nwhatever: 1\n", "the sections are variables, connections, bucket_prefixes", "2:1"),
     ("version: 1\ncollections:\n", "`collections` has no value", "2:13"),
@@ -242,7 +242,7 @@ COLLECTIONS: list[tuple[str, str, str]] = [
     (C + "    needs: [a]\n", "write collections.a", "10:13"),
     (C + "    needs: [collections.b]\n", "there is no resource `collections.b`", "10:13"),
     (C + "    needs: [collection.a]\n", "did you mean `collections.a`?", "10:13"),
-    (C + "    needs: [processes.b]\n", "processes is not supported yet", "10:13"),
+    (C + "    needs: [audits.b]\n", "audits is not supported yet", "10:13"),
     (C + "    needs: [collections.a]\n", "a resource needs itself", "10:13"),
     (C + '    description: "of ${env:USER}"\n', "under `connections` only", "10:22"),
     (C + '    description: "of ${dd}"\n', "did you mean `did`?", "10:22"),
@@ -355,6 +355,75 @@ CASCADES: list[tuple[str, str, str]] = [
         "write dependents",
         "7:72",
     ),
+]
+
+# Its first line is line 6, a second connection line 7; the next line is line 13.
+P = """
+  hooks: { http: "${env:HOOK_URL}" }
+  shop: { supabase: "${env:SUPABASE_URL}", key: "${env:SUPABASE_KEY}" }
+processes:
+  a:
+    table: production.t
+    pending: "true"
+    done: ok
+"""
+PC = P + "    call: { http: hooks/x }\n"
+PROCESSES: list[tuple[str, str, str]] = [
+    (P, "`call` is missing in processes.a", "9:3"),
+    (P + "    call: hooks/x\n", "a call is { function: connection.name }", "13:11"),
+    (P + "    call: { http: hooks/x, command: [x] }\n", "a call is { function: connection.name }", "13:11"),
+    (P + "    call: { functoin: shop.x }\n", "a call is { function: connection.name }", "13:11"),
+    (P + "    call: { function: x }\n", "`x` is no function of a connection", "13:23"),
+    (P + "    call: { function: stop.x }\n", "did you mean `shop`?", "13:23"),
+    (P + "    call: { function: hooks.x }\n", "`hooks` is not a supabase connection", "13:23"),
+    (P + "    call: { http: shop/x }\n", "`shop` is not an http connection", "13:19"),
+    (P + "    call: { http: 'ftp://a/b' }\n", "processes.a.call.http is no address", "13:19"),
+    (P + "    call: { http: 'https://me:canary@a/b' }\n", "holds a password in a URI", "13:19"),
+    (P + "    call: { http: hooks, methd: PUT }\n", "did you mean `method`?", "13:26"),
+    (P + "    call: { http: hooks, method: GET }\n", "write POST, PUT or PATCH", "13:34"),
+    (
+        P + "    call: { http: hooks, headers: { Authorization: Bearer canary } }\n",
+        "the header Authorization holds",
+        "13:52",
+    ),
+    (P + "    call: { http: hooks, headers: { X-Api-Key: canary } }\n", "the header X-Api-Key holds a secret", "13:48"),
+    (P + "    call: { http: hooks, headers: { Cookie: canary } }\n", "the header Cookie holds a secret", "13:45"),
+    (P + "    call: { http: hooks, headers: { 'a b': xyz } }\n", "`a b` is no header", "13:44"),
+    (
+        P + "    call: { http: hooks, headers: { a: '${env:X}' } }\n",
+        "${env:…} is read under `connections` only",
+        "13:41",
+    ),
+    (P + "    call: { http: hooks, headers: { Host: xyz } }\n", "is set by the request itself", "13:37"),
+    (P + "    call: { command: [] }\n", "processes.a.call.command is empty", "13:22"),
+    (P + "    call: { command: ls }\n", "is a list, and text stands there", "13:22"),
+    (P + "    call: { command: [ls], payload: [1] }\n", "is a mapping, and a list stands there", "13:37"),
+    (P + "    call: { http: hooks, payload: { ids: 'a {keys}' } }\n", "`{keys}` is a part of this text", "13:42"),
+    (P + "    call: { http: hooks, payload: { force: true } }\n", "no value of the payload is {keys}", "13:35"),
+    (
+        P + "    call: { http: hooks, payload: { token: canary, k: '{keys}' } }\n",
+        "payload.token holds a token",
+        "13:44",
+    ),
+    (PC + "    batch: -1\n", "greater than or equal to 0", "14:12"),
+    (PC + "    batch: many\n", "processes.a.batch is wrong", "14:12"),
+    (PC + "    rate: 20\n", "processes.a.rate is text", "14:11"),
+    (PC + "    rate: 20/day\n", "write it like 5/second, 20/minute or 100/hour", "14:11"),
+    (PC + "    rate: 0/minute\n", "write it like 5/second", "14:11"),
+    (PC + "    timeout: 30\n", "processes.a.timeout is text", "14:14"),
+    (PC + "    timeout: forever\n", "write it like 90s, 30m or 2h", "14:14"),
+    (PC + "    timout: 30m\n", "did you mean `timeout`?", "14:5"),
+    (PC + "    where: a = :nope\n", "`nope` is not declared", "14:16"),
+    (PC + "    needs: [processes.a]\n", "a resource needs itself", "14:13"),
+    (PC.replace("production.t", "production"), "names no table", "10:12"),
+    (PC.replace("production.t", "hooks.t"), "is a server to call, and holds no tables", "10:12"),
+    (PC.replace("ok", "a; b"), "a `;` cannot stand", "12:12"),
+    ("\nprocesses: { a: x }\n", "write a: { table: …, pending: …, done: …, call: … }", "6:17"),
+    ("\n  hooks: { http: hooks }\n", "`http` is no address", "6:18"),
+    ("\n  hooks: { http: 'https://a', headers: { Authorization: Bearer canary } }\n", "holds a secret", "6:57"),
+    ("\n  hooks: { http: 'https://a', headers: { Authorization: '${env:A:-canary}' } }\n", "holds a secret", "6:57"),
+    ("\n  hooks: { http: 'https://a', headers: { Authorization: 'x${env:A}' } }\n", "holds a secret", "6:57"),
+    ("\n  hooks: { http: 'https://a', heders: {} }\n", "did you mean `headers`?", "6:31"),
 ]
 
 SQL: list[tuple[str, str, str]] = [
