@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.world import World
+from reconciler.plan.errors import ReconcilerError
 from reconciler.spec import CommandCall, FunctionCall, HttpCall, HttpConnection, Process, SupabaseConnection
 from reconciler.spec.credentials import mask
+
+_HEADER_VALUE = re.compile(r"[ -~\t]*")
 
 if TYPE_CHECKING:
     from reconciler.systems.calls.caller import Caller
@@ -59,6 +63,13 @@ def _address(world: World, process: Process) -> tuple[str, dict[str, str], list[
         return url, {"apikey": key, "Authorization": f"Bearer {key}"}, [key], todo
     assert isinstance(connection, HttpConnection)
     headers = {**own, **{header: secret.reveal() for header, secret in connection.headers.items()}}
+    if wrong := next((it for it, text in headers.items() if not _HEADER_VALUE.fullmatch(text)), None):
+        raise ReconcilerError(
+            f"the header {wrong} of connections.{name} cannot be sent",
+            where=world.spec.locate("connections", name, "headers"),
+            why="its value holds a line break, a control character or one that is not ASCII",
+            todo="correct the environment variable that it comes from",
+        )
     secrets = [secret.reveal() for secret in connection.headers.values()]
     secrets += [word for text in secrets for word in text.split() if len(word) >= 8]
     return connection.url.rstrip("/") + rest, headers, secrets, f"see that connections.{name} has the headers it wants"

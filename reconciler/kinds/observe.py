@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import compile_prefix
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
-from reconciler.kinds.processes import Waiting, add_steps, compile_process, count_waiting, waits_for, will_run
+from reconciler.kinds.processes import (
+    Waiting,
+    add_steps,
+    compile_process,
+    count_waiting,
+    defer_after,
+    waits_for,
+    will_run,
+    write_pending,
+)
 from reconciler.kinds.processes import status_of as status_of_process
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
@@ -231,6 +240,7 @@ class Observed:
         for n, (_, it) in enumerate(self.prefixes):
             made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n)
             paths = tuple(dict.fromkeys((*paths, *made)))
+        pending = write_pending(self.world, self.processes, folder)
         for path in paths:
             if path.stem not in ("missing", "changed", "extra"):
                 continue
@@ -239,7 +249,7 @@ class Observed:
                 for it in self.records:
                     keys = {"missing": it.creates, "changed": it.updates, "extra": it.deletes}[path.stem]
                     out.writerows((it.wanted.address, it.wanted.collection, key) for key in sorted(keys))
-        return paths
+        return (*paths, *pending)
 
     def extract(self, folder: Path) -> tuple[str, ...]:
         """Save what the sources hold."""
@@ -322,7 +332,7 @@ def observed(
     changing = _defer(result)
     count_waiting(world, result.processes)
     running = will_run(result.processes, changing)
-    _defer_after(result, running)
+    result.deferred += defer_after(world.spec, result.founds, running)
     if records:
         from reconciler.kinds.pds_records import find_records
 
@@ -424,24 +434,6 @@ def _defer_keys(result: Observed, created: Mapping[tuple[str, TableName], str]) 
                 continue
             gone.add(address)
             result.waiting.append((connection, found))
-    for connection, founds in result.founds.items():
-        result.founds[connection] = [found for found in founds if found.intent.address not in gone]
-
-
-def _defer_after(result: Observed, running: Sequence[Waiting]) -> None:
-    """A resource that comes after a process, and looks at the rows that this works on, can only be planned after."""
-    spec = result.world.spec
-    gone: set[str] = set()
-    for connection, founds in result.founds.items() if running else ():
-        for found in founds:
-            tables = [(connection, found.intent.target.name)]
-            if isinstance(source := found.intent.source, TableSource):
-                tables.append((source.session.name, source.table.name))
-            for table in tables:
-                if found.intent.address not in gone and (by := waits_for(spec, found.intent.address, table, running)):
-                    reason = f"rows of {full_name(table[1])} are worked on by {by}; plan again after apply"
-                    result.deferred.append(Deferred(found.intent.address, reason))
-                    gone.add(found.intent.address)
     for connection, founds in result.founds.items():
         result.founds[connection] = [found for found in founds if found.intent.address not in gone]
 

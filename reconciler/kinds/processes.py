@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from reconciler.kinds.collections import find_table, place_of
@@ -18,16 +19,16 @@ from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.file import Plan, Planned, dumps, planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
-from reconciler.plan.step import Change, Hazard, Step, Verb
+from reconciler.plan.step import Change, Deferred, Hazard, Step, Verb
 from reconciler.spec import Process, Spec
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.spec.values import Value, to_canonical
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
-from reconciler.systems.postgres.pending import Watched, added, count_both, count_pending
+from reconciler.systems.postgres.pending import Watched, added, count_both, count_pending, pending_csv
 from reconciler.systems.postgres.proof import prove_condition
-from reconciler.systems.postgres.rows import full_name
+from reconciler.systems.postgres.rows import TableSource, full_name
 from reconciler.systems.postgres.session import Composable, q
 
 ROW_CHANGES = (Verb.INSERT, Verb.UPDATE)
@@ -124,6 +125,36 @@ def dependents(spec: Spec, address: str) -> set[str]:
 def waits_for(spec: Spec, address: str, table: tuple[str, TableName], them: Iterable[Waiting]) -> str | None:
     """The process that comes before a resource and works on the rows it looks at."""
     return next((it.address for it in them if it.table == table and address in dependents(spec, it.address)), None)
+
+
+def defer_after(spec: Spec, founds: dict[str, list[Found]], running: Sequence[Waiting]) -> list[Deferred]:
+    """Take out what comes after a process and looks at the rows that this works on: it can only be planned after."""
+    out: dict[str, Deferred] = {}
+    for connection, several in founds.items() if running else ():
+        for found in several:
+            tables = [(connection, found.intent.target.name)]
+            if isinstance(source := found.intent.source, TableSource):
+                tables.append((source.session.name, source.table.name))
+            for table in tables:
+                if by := waits_for(spec, found.intent.address, table, running):
+                    reason = f"rows of {full_name(table[1])} are worked on by {by}; plan again after apply"
+                    out.setdefault(found.intent.address, Deferred(found.intent.address, reason))
+    for connection, several in founds.items() if out else ():
+        founds[connection] = [found for found in several if found.intent.address not in out]
+    return list(out.values())
+
+
+def write_pending(world: World, them: Sequence[Waiting], folder: Path) -> tuple[Path, ...]:
+    """pending.csv: the keys of rows that wait."""
+    if not them:
+        return ()
+    path = folder / "pending.csv"
+    with path.open("wb") as file:
+        file.write(b"resource,table,key\n")
+        for it in them:
+            for block in pending_csv(world.session(it.connection), it.watched, it.address):
+                file.write(block)
+    return (path,)
 
 
 def add_steps(world: World, them: Sequence[Waiting], founds: Mapping[str, Sequence[Found]], out: Emitted) -> None:

@@ -120,8 +120,8 @@ _STATES = {"pending": State.PENDING, "done": State.DONE, "gone": State.GONE, "ne
 def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tell) -> Called:
     """Carry out one step."""
     process = world.spec.document.processes[step.address.partition(".")[2]]
-    waiting = compile_process(world, step.address, process)
-    world.session(waiting.connection)
+    with world.session(step.connection).snapshot():
+        waiting = compile_process(world, step.address, process)
     _check_endpoint(plan, step, waiting)
     ceiling = rows_of(plan, step)["ceiling"]
     order = Order(

@@ -43,4 +43,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of a test are short."""
     monkeypatch.setattr(processes_run, "PATIENCE", Patience(first=0.02, longest=0.1, tries=4, pause=0.05))
     seconds = Process.seconds
-    monkeypatch.setattr(Process, "seconds", lambda self: 0.4 if self.timeout == "1s" else seconds(self))
+
+    def shorter(self: Process) -> float:
+        return 0.4 if self.timeout == "1s" else seconds(self)
+
+    monkeypatch.setattr(Process, "seconds", shorter)

@@ -53,7 +53,7 @@ def test_no_stretch_of_time_sees_more_than_its_share(
             bucket.take()
             calls.append(clock.now)
             clock.now += seconds
-        clock.now += pause if seconds else 0
+        clock.now += pause
     for first, begin in enumerate([*starts, *calls]):
         # From a start no call is free; from a call, that call itself is the share of the time before it.
         free = 0 if first < len(starts) else 1

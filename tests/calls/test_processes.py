@@ -363,6 +363,15 @@ def test_keys_of_several_columns_and_of_any_type(bench: Bench, hook: Hook) -> No
         plan(bench, text.replace("batch: 2", "key: [book]"))
 
 
+def test_a_header_that_cannot_be_sent(bench: Bench, hook: Hook) -> None:
+    bench.production.sql(ROWS % 1)
+    made = plan(bench, spec())
+    bench.environ["HOOK_TOKEN"] = "canary-ä"
+    error = refused(bench, made)
+    assert "the header Authorization of connections.hooks cannot be sent" in error.what
+    assert hook.seen == [] and "canary" not in error.render()
+
+
 # Commands
 
 WORK = """
@@ -427,6 +436,9 @@ def test_status(bench: Bench) -> None:
     plan(bench, spec())
     (it,) = app.status(bench.session())
     assert (it.in_sync, it.wrong, it.differs, it.notes) == (1, 4, True, ("4 rows are pending",))
+    paths = app.status_csv(bench.session(), bench.folder / "csv")
+    lines = next(path for path in paths if path.stem == "pending").read_text().splitlines()
+    assert lines == ["resource,table,key", *(f"processes.thumbnails,public.images,{n}" for n in (1, 2, 4, 5))]
 
 
 def test_a_rehearsal_calls_nobody(bench: Bench, hook: Hook) -> None:

@@ -6,7 +6,19 @@ import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from tests.spec.conftest import Loader
-from tests.spec.wrong import CASCADES, COLLECTIONS, CONNECTIONS, HEAD, OBJECTS, PREFIXES, PROCESSES, RECORDS, SQL, SYNTAX, TOP
+from tests.spec.wrong import (
+    CASCADES,
+    COLLECTIONS,
+    CONNECTIONS,
+    HEAD,
+    OBJECTS,
+    PREFIXES,
+    PROCESSES,
+    RECORDS,
+    SQL,
+    SYNTAX,
+    TOP,
+)
 
 ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *PREFIXES, *PROCESSES, *RECORDS, *SQL]
 

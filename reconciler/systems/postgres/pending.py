@@ -5,7 +5,7 @@ Invariant: nothing is written, and no row passes through Python but those that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -16,7 +16,7 @@ from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import alias, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
-_LOCK = 0x7265636F
+_LOCK = 0x63616C6C
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,15 @@ def states(session: Session, it: Watched, keys: Sequence[Key]) -> list[Word]:
         p=it.pending, d=it.done, t=it.source, same=same, given=given, names=join([ident(k) for k in names])
     )  # fmt: skip
     return [row[0] for row in session.rows(query, columns)]
+
+
+def pending_csv(session: Session, it: Watched, address: str) -> Iterator[bytes]:
+    """The keys of pending rows, as lines of CSV."""
+    key = join([q("{}::text", it.column(name)) for name in it.key])
+    return session.copy_out(
+        q("COPY (SELECT {}, {}, concat_ws(', ', {}) FROM {} WHERE {} ORDER BY 3) TO STDOUT (FORMAT csv)",
+          lit(address), lit(full_name(it.table.name)), key, it.source, it.pending)
+    )  # fmt: skip
 
 
 def hold(session: Session, name: str) -> None:
