@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from reconciler.plan.errors import Exit
+import pytest
+
+from reconciler import app
+from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Plan
-from tests.calls.hook import Hook
+from tests.calls.hook import Answer, Hook, Seen
 from tests.kinds.bench import Bench, summary
 from tests.postgres import Database
 

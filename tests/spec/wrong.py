@@ -488,5 +488,5 @@ PREFIXES: list[tuple[str, str, str]] = [
     (P.replace("media.b", "medea.b"), "did you mean `media`?", "9:13"),
     (P.replace("media.b", "media"), "write connection.bucket", "9:13"),
     (P.replace("production.t", "media.t"), "`media` holds buckets, and no tables", "10:12"),
-    (P + "    key: [id]\n", "`key` belongs to collections and unique_keys", "12:5"),
+    (P + "    key: [id]\n", "`key` belongs to collections, processes and unique_keys", "12:5"),
 ]
