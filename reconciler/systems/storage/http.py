@@ -123,7 +123,9 @@ class Http:
             limits=httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY),
             event_hooks={"response": [_tell]},
             timeout=httpx.Timeout(60.0, connect=10.0, pool=None),
-            verify=not url.lower().startswith("http://"),  # where there is nothing to verify, certificates take a while to load
+            verify=not url.lower().startswith(
+                "http://"
+            ),  # where there is nothing to verify, certificates take a while to load
         )
         self._pause = threading.Event()
         self._not_before = 0.0
