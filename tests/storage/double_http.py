@@ -85,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
             return answer
         if tamper := self.double.faults.tamper:
             answer = tamper(path, answer)
+        if isinstance(answer, bytes):
+            return Reply(200, answer, {"content-type": "application/json; charset=utf-8"})
         return _json(answer)
 
     def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> object:

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from tests.storage import tokens
-from tests.storage.double_schema import LIST_V1, LIST_V2, LIST_V2_DOWN
+from tests.storage.double_schema import LIST_V1, LIST_V1_DOWN, LIST_V2, LIST_V2_DOWN
 
 V1_DEFAULT, V1_CAP, V2_CAP = 100, 1500, 1000
 BATCH = 1000
@@ -118,7 +118,7 @@ class Objects:
         prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
         with self._transaction() as cursor:
             rows = cursor.execute(
-                LIST_V1,
+                LIST_V1_DOWN if cast("Json", body.get("sortBy") or {}).get("order") == "desc" else LIST_V1,
                 {
                     "bucket": bucket, "prefix": prefix + str(body.get("search") or ""), "level": prefix.count("/") + 1,
                     "limit": min(int(body.get("limit") or V1_DEFAULT), V1_CAP), "offset": int(body.get("offset") or 0),
@@ -150,8 +150,11 @@ class Objects:
         if (allowed := found["allowed_mime_types"]) and mime not in allowed:
             raise Refusal(415, "invalid_mime_type", f"mime type {mime} is not supported")
         version = str(uuid.uuid4())
+        before = self._version(bucket, name)
         row = self._insert(bucket, name, _metadata(data, mime), version, upsert=upsert)
         self._file(bucket, name, version).write_bytes(data)
+        if before is not None:
+            self._file(bucket, name, before).unlink(missing_ok=True)
         return {"Key": f"{bucket}/{name}", "Id": row["id"]}
 
     def row(self, bucket: str, name: str) -> Json:
@@ -162,6 +165,12 @@ class Objects:
         if row is None:
             raise Refusal(*NOT_FOUND)
         return row
+
+    def _version(self, bucket: str, name: str) -> str | None:
+        try:
+            return self.row(bucket, name)["version"]
+        except Refusal:
+            return None
 
     def info(self, bucket: str, name: str) -> Json:
         """Of the row alone; nobody looks for the bytes."""

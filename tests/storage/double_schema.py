@@ -108,3 +108,6 @@ SELECT * FROM (
       ORDER BY name)
 ) AS entries LIMIT %(limit)s OFFSET %(offset)s
 """
+LIST_V1_DOWN: LiteralString = LIST_V1.replace("ORDER BY 1)", "ORDER BY 1 DESC)").replace(
+    "ORDER BY name)", "ORDER BY name DESC)"
+)

@@ -48,7 +48,7 @@ class Bare:
         return [entry["name"] for entry in self.list_v2()["objects"]]
 
     def signed(self, name: str, seconds: int = 60) -> str:
-        return self.client.from_(self.bucket).create_signed_url(name, seconds)["signedURL"]
+        return self.client.from_(self.bucket).create_signed_url(name, seconds)["signedURL"] or ""
 
 
 @pytest.fixture

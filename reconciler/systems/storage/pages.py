@@ -1,7 +1,8 @@
 """Every object under a prefix by list v2: complete, or an error.
 
 The server caps a page without a word, its cursor is opaque, and nobody can ask it for a count. So nothing is taken on
-trust: names rise strictly, a page that is followed by another is full, and the last name is the last one from behind.
+trust: names rise strictly, a page that is followed by another is full, and the last name is the last one from behind;
+if it is not, the last page is read again, for objects come while one lists.
 The client's `list_v2` makes times of texts and hides what else the page says: these requests are plain.
 """
 
@@ -9,11 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from typing import cast
 from urllib.parse import quote
-
-import httpx
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.storage.http import Garbled, Http, Json, Refused
@@ -21,6 +19,8 @@ from reconciler.systems.storage.interface import Object
 from reconciler.systems.storage.names import order
 
 PAGE = 1000
+_ENDS = 4
+_CAPS = 3
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]00(?::?00)?)")
 
 
@@ -33,28 +33,37 @@ def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
     listing = _Pages(http, bucket, prefix)
     last: bytes | None = None
     cursor: str | None = None
-    began: str | None = None
+    ends = 0
     while True:
         page = listing.full_page(cursor)
-        began = began or page.date
+        before: bytes | None = None
         for found in page.objects:
             key = order(found.name)
+            if before is not None and key <= before:
+                raise listing.broken("names do not rise")
+            before = key
             if last is not None and key <= last:
+                if ends:  # a page that is read again
+                    continue
                 raise listing.broken("names do not rise from page to page")
             last = key
             yield found
-        if page.next is None:
-            break
-        if page.next == cursor:
-            raise listing.broken("a page leads to itself")
-        cursor = page.next
-    listing.check_end(last, began)
+        if page.next is not None:
+            if page.next == cursor:
+                raise listing.broken("a page leads to itself")
+            cursor, ends = page.next, 0
+            continue
+        if listing.ends_with(last):
+            return
+        ends += 1
+        if ends == _ENDS:
+            raise listing.broken("it ended before the last object")
 
 
 class _Page:
     """One answer, in the words of this module."""
 
-    def __init__(self, answer: Json, date: str | None) -> None:
+    def __init__(self, answer: Json) -> None:
         more = answer["hasNext"]
         entries = answer["objects"]
         if not isinstance(more, bool) or not isinstance(entries, list):
@@ -64,7 +73,6 @@ class _Page:
         self.more = more
         self.next = cursor if isinstance(cursor, str) and cursor else None
         self.last_key = answer.get("nextCursorKey")
-        self.date = date
 
 
 class _Pages:
@@ -74,7 +82,7 @@ class _Pages:
     def full_page(self, cursor: str | None) -> _Page:
         """A page that lacks nothing: if more follow it has as many objects as were asked for."""
         limit = PAGE
-        while True:
+        for _ in range(_CAPS):
             page = self._page(limit, cursor, down=False)
             for found in page.objects:
                 if not found.name.startswith(self.prefix):
@@ -94,16 +102,13 @@ class _Pages:
             # The server's cap is lower than ours, or the page was cut: so many it must give in full.
             limit = len(page.objects)
             if limit == 0:
-                raise self.broken("a page is empty though more objects follow")
+                break
+        raise self.broken("pages are not full though more objects follow")
 
-    def check_end(self, last: bytes | None, began: str | None) -> None:
-        """The last name from behind is the last one listed, unless it came while we were listing."""
+    def ends_with(self, last: bytes | None) -> bool:
+        """Whether nothing stands behind the last name listed."""
         ends = self._page(1, None, down=True).objects
-        if not ends or (last is not None and order(ends[0].name) <= last):
-            return
-        if began is not None and ends[0].created_at is not None and ends[0].created_at >= began:
-            return
-        raise self.broken("it ended before the last object")
+        return not ends if last is None else bool(ends) and order(ends[0].name) <= last
 
     def _page(self, limit: int, cursor: str | None, *, down: bool) -> _Page:
         body: Json = {
@@ -122,7 +127,7 @@ class _Pages:
                     raise NoSuchRouteError from None
                 raise
             try:
-                return _Page(response.json(), _date(response))
+                return _Page(response.json())
             except (KeyError, TypeError, AttributeError):
                 raise Garbled("not a page") from None
 
@@ -182,10 +187,3 @@ def to_milliseconds(time: str | None) -> str | None:
     """Servers write as many digits as they like; SQL and both lists are to say the same."""
     found = _TIME.fullmatch(time) if time else None
     return f"{found[1]}T{found[2]}.{(found[3] or '')[:3]:0<3}Z" if found else time
-
-
-def _date(response: httpx.Response) -> str | None:
-    try:
-        return parsedate_to_datetime(response.headers["date"]).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    except (KeyError, ValueError):
-        return None

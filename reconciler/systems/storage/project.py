@@ -197,6 +197,12 @@ class SupabaseStorage:
         return Removed(tuple(removed), tuple(absent))
 
     def _remove(self, bucket: str, batch: list[str]) -> tuple[list[str], list[str]]:
+        """Looks first: an answer that is lost would otherwise leave open what was there."""
+        doing = f"removing {len(batch)} objects of {bucket}"
+        before = self._sign(bucket, batch, _PROBE_SECONDS, doing)
+        batch = list(before.urls)
+        if not batch:
+            return [], list(before.missing)
         objects = self._client.from_(bucket)
         unseen = False
 
@@ -205,19 +211,19 @@ class SupabaseStorage:
             unseen = unseen or again
             return self._by_client(lambda: objects.remove(batch))
 
-        answer = self.http.patiently(f"removing {len(batch)} objects of {bucket}", attempt)
+        answer = self.http.patiently(doing, attempt)
         named = {str(entry.get("name")) for entry in answer}
         silent = [name for name in batch if name not in named]
-        if silent and (left := self._sign(bucket, silent, 60).urls):
+        if silent and (left := self._sign(bucket, silent, _PROBE_SECONDS, doing).urls):
             raise ReconcilerError(
                 f"removing objects of {bucket} failed on {self.name}",
                 why=f"the server said nothing of {len(left)} of them, and they are still there",
                 details=tuple(sorted(left)[:5]),
                 todo=KEY_NEEDED.format(name=self.name),
             )
-        if unseen:  # the answer to an earlier request was lost: what is gone now, we asked to go
-            return batch, []
-        return [name for name in batch if name in named], silent
+        if unseen:  # the answer to an earlier request may be lost: what is gone now, we asked to go
+            return batch, list(before.missing)
+        return [name for name in batch if name in named], [*before.missing, *silent]
 
     def sign(self, bucket: str, names: Sequence[str], seconds: int) -> Signed:
         self._found(bucket)
@@ -231,7 +237,7 @@ class SupabaseStorage:
             missing += part.missing
         return Signed(urls, tuple(missing))
 
-    def _sign(self, bucket: str, batch: list[str], seconds: int) -> Signed:
+    def _sign(self, bucket: str, batch: list[str], seconds: int, doing: str | None = None) -> Signed:
         objects = self._client.from_(bucket)
 
         def attempt(_again: bool) -> Signed:
@@ -252,7 +258,7 @@ class SupabaseStorage:
                 raise Garbled("not the names that were asked for")
             return Signed(urls, tuple(missing))
 
-        return self.http.patiently(f"signing {len(batch)} objects of {bucket}", attempt)
+        return self.http.patiently(doing or f"signing {len(batch)} objects of {bucket}", attempt)
 
     def verify(self, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
         self._found(bucket)
