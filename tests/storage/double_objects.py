@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import time
 import uuid
@@ -126,8 +127,8 @@ class Objects:
             ).fetchall()  # fmt: skip
         return [_entry(row) for row in rows]
 
-    def list_v2(self, bucket: str, body: Json) -> Json:
-        """As v1, but C-ordered, true to letters' case, recursive; the cap is as silent."""
+    def list_v2(self, bucket: str, body: Json) -> bytes:
+        """As v1, but C-ordered, true to letters' case, recursive; the cap is as silent. Its JSON is the database's, to be quick."""
         limit = min(int(body.get("limit") or V2_CAP), V2_CAP)
         after = None
         if cursor_text := body.get("cursor"):
@@ -136,11 +137,11 @@ class Objects:
         wanted = {"bucket": bucket, "prefix": str(body.get("prefix") or ""), "after": after, "limit": limit + 1}
         with self._transaction() as cursor:
             rows = cursor.execute(LIST_V2_DOWN if down else LIST_V2, wanted).fetchall()
-        answer: Json = {"hasNext": len(rows) > limit, "folders": [], "objects": [_entry(row) for row in rows[:limit]]}
-        if answer["hasNext"]:
-            answer["nextCursor"] = base64.b64encode(f"l:{rows[limit - 1]['name']}".encode()).decode()
-            answer["nextCursorKey"] = rows[limit - 1]["name"]
-        return answer
+        more, rows = len(rows) > limit, rows[:limit]
+        last = str(rows[-1]["name"]) if rows else ""
+        leads = {"nextCursor": base64.b64encode(f"l:{last}".encode()).decode(), "nextCursorKey": last} if more else {}
+        head = json.dumps({"hasNext": more, "folders": [], **leads})[:-1]
+        return f'{head}, "objects": [{",".join(row["entry"] for row in rows)}]}}'.encode()
 
     def upload(self, bucket: str, name: str, data: bytes, mime: str, upsert: bool) -> Json:
         _check(name)

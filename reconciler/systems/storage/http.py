@@ -215,6 +215,7 @@ class Http:
         return _SECRET.sub("***", text.replace(self.key, "***"))[:500]
 
     def close(self) -> None:
+        self._pause.set()
         self.client.close()
 
 
