@@ -11,6 +11,7 @@ import secrets
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
@@ -65,6 +66,9 @@ class Double:
     def heal(self) -> None:
         """Nothing goes wrong any more; the count of requests starts again."""
         self.faults.clear()
+        end = time.monotonic() + 5
+        while self._now and time.monotonic() < end:  # requests whose client has given up
+            time.sleep(0.01)
         with self._lock:
             self.requests.clear()
             self.peak = 0

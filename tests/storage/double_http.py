@@ -84,7 +84,9 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(answer, Reply):
             return answer
         if tamper := self.double.faults.tamper:
-            answer = tamper(path, answer)
+            answer = tamper(path, json.loads(answer) if isinstance(answer, bytes) else answer)
+        if isinstance(answer, bytes):
+            return Reply(200, answer, {"content-type": "application/json; charset=utf-8"})
         return _json(answer)
 
     def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> object:

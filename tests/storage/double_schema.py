@@ -83,13 +83,21 @@ GRANT ALL ON ALL TABLES IN SCHEMA storage TO anon, authenticated, service_role;
 """
 
 LIST_V2: LiteralString = """
-SELECT id::text, name, metadata, updated_at, created_at, last_accessed_at FROM storage.objects
+SELECT name, json_build_object('name', name, 'id', id, 'metadata', metadata,
+         'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+         'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+         'last_accessed_at', to_char(last_accessed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text AS entry
+  FROM storage.objects
  WHERE bucket_id = %(bucket)s AND starts_with(name, %(prefix)s) AND name COLLATE "C" >= %(prefix)s
    AND (%(after)s::text IS NULL OR name COLLATE "C" > %(after)s)
  ORDER BY name COLLATE "C" LIMIT %(limit)s
 """
 LIST_V2_DOWN: LiteralString = """
-SELECT id::text, name, metadata, updated_at, created_at, last_accessed_at FROM storage.objects
+SELECT name, json_build_object('name', name, 'id', id, 'metadata', metadata,
+         'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+         'created_at', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+         'last_accessed_at', to_char(last_accessed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text AS entry
+  FROM storage.objects
  WHERE bucket_id = %(bucket)s AND starts_with(name, %(prefix)s)
    AND (%(after)s::text IS NULL OR name COLLATE "C" < %(after)s)
  ORDER BY name COLLATE "C" DESC LIMIT %(limit)s
@@ -108,3 +116,6 @@ SELECT * FROM (
       ORDER BY name)
 ) AS entries LIMIT %(limit)s OFFSET %(offset)s
 """
+LIST_V1_DOWN: LiteralString = LIST_V1.replace("ORDER BY 1)", "ORDER BY 1 DESC)").replace(
+    "ORDER BY name)", "ORDER BY name DESC)"
+)

@@ -24,7 +24,7 @@ EVERY: tuple[Fault, ...] = (
 )  # fmt: skip
 
 Tamper: TypeAlias = Callable[[str, object], object]
-"""Takes the path and the answer to be, gives the answer that goes out."""
+"""Takes the path and the answer to be, gives the answer that goes out; bytes go out as they are."""
 
 
 @dataclass
@@ -62,5 +62,5 @@ class Faults:
 
     def clear(self) -> None:
         with self._lock:
-            self._rate, self.latency, self.tamper = 0.0, 0.0, None
+            self._rate, self.latency, self.tamper, self.retry_after = 0.0, 0.0, None, "0"
             self._next.clear()

@@ -11,6 +11,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "
 _BACK = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 BLOCK = 500
+_COLUMNS = 5
 _SIZE = 1  # the column that bytes are counted by
 
 
@@ -46,7 +47,19 @@ def fields(text: bytes) -> Sequence[str | None]:
 
 def measure(block: bytes) -> Totals:
     """How many objects and bytes the lines of a block stand for."""
-    lines = block.split(b"\n")
-    lines.pop()
-    sizes = (text.split(b"\t", _SIZE + 1)[_SIZE] for text in lines)
-    return Totals(len(lines), sum(int(size) for size in sizes if size != b"\\N"))
+    fields = block.replace(b"\n", b"\t").split(b"\t")
+    sizes = fields[_SIZE::_COLUMNS]
+    return Totals(len(fields) // _COLUMNS, sum(map(int, sizes)) if b"\\N" not in sizes else sum(map(_number, sizes)))
+
+
+def _number(size: bytes) -> int:
+    return 0 if size == b"\\N" else int(size)
+
+
+def is_plain(text: str, lines: int) -> bool:
+    """Whether so many lines hold nothing that has to be escaped."""
+    return (
+        text.count("\t") == lines * (_COLUMNS - 1)
+        and text.count("\n") == lines
+        and not any(letter in text for letter in "\\\r\b\f\v")
+    )

@@ -2,6 +2,7 @@
 
 v1 takes a folder's name as a pattern: letters' case does not count and `_` stands for any character. So what it lists
 under `a_b/` may live in `axb/`. Where a folder has such a sibling, each object below is looked up under its full name.
+Nothing says that a folder has more entries: pages overlap, and what is listed from behind must be known already.
 Memory grows with the largest folder, not with the bucket.
 """
 
@@ -61,16 +62,23 @@ def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:
         page = _page(http, bucket, folder, max(0, len(entries) - 1))
         if entries and (not page or page[0] != entries[-1]):
             raise incomplete(http.connection, bucket, "entries moved while the pages were read")
-        # A page shorter than asked for may be the server's cap, or cut: the end is where twice nothing more comes.
-        fresh = (page[1:] if entries else page) or _page(http, bucket, folder, len(entries))
+        # A page shorter than asked for may be the server's cap: the end is where nothing more comes.
+        fresh = page[1:] if entries else page
         if not fresh:
             break
         entries += fresh
+    known = {(entry.name, entry.found is None) for entry in entries}
+    from_behind = _page(http, bucket, folder, 0, down=True)
+    if any((entry.name, entry.found is None) not in known for entry in from_behind) or (entries and not from_behind):
+        raise incomplete(
+            http.connection, bucket, "a folder ended before its last entry, or others wrote to it meanwhile"
+        )
     return sorted(entries, key=lambda entry: order(entry.name))
 
 
-def _page(http: Http, bucket: str, folder: str, offset: int) -> list[_Entry]:
-    body: Json = {"prefix": folder, "limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}
+def _page(http: Http, bucket: str, folder: str, offset: int, *, down: bool = False) -> list[_Entry]:
+    sort: Json = {"column": "name", "order": "desc" if down else "asc"}
+    body: Json = {"prefix": folder, "limit": PAGE, "offset": offset, "sortBy": sort}
 
     def ask(_again: bool) -> list[_Entry]:
         answer: object = http.send("POST", f"object/list/{quote(bucket, safe='')}", json=body).json()

@@ -32,12 +32,14 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: seconds of the first pause and of the longest, tries of one request, seconds of all together."""
+    """How long to try: seconds of the first pause and of the longest, tries of one request, seconds of all together,
+    and seconds that one answer may keep silent."""
 
     first: float = 0.25
     longest: float = 20.0
     tries: int = 10
     deadline: float = 300.0
+    silence: float = 60.0
 
 
 class Busy(httpx.TransportError):
@@ -122,7 +124,7 @@ class Http:
         self.client = httpx.Client(
             limits=httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY),
             event_hooks={"response": [_tell]},
-            timeout=httpx.Timeout(60.0, connect=10.0, pool=None),
+            timeout=httpx.Timeout(patience.silence, connect=min(10.0, patience.silence), pool=None),
             verify=not url.lower().startswith(
                 "http://"
             ),  # where there is nothing to verify, certificates take a while to load
@@ -153,7 +155,12 @@ class Http:
         patience = self.patience
         end = time.monotonic() + patience.deadline
         for number in range(patience.tries):
-            self._wait_for_others()
+            if (
+                rest := self._not_before - time.monotonic()
+            ) > 0:  # what one request was told about coming back holds for all
+                if time.monotonic() + rest > end:
+                    raise self.given_up(doing, Busy(429, "", rest))
+                self._pause.wait(rest)
             try:
                 return attempt(number > 0)
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects) as error:
@@ -175,11 +182,6 @@ class Http:
             pause += error.retry_after
             self._not_before = max(self._not_before, time.monotonic() + error.retry_after)
         return pause
-
-    def _wait_for_others(self) -> None:
-        """What one request was told about coming back holds for all."""
-        if (rest := self._not_before - time.monotonic()) > 0:
-            self._pause.wait(min(rest, self.patience.deadline))
 
     def given_up(self, doing: str, error: Exception) -> ReconcilerError:
         match error:
@@ -213,6 +215,7 @@ class Http:
         return _SECRET.sub("***", text.replace(self.key, "***"))[:500]
 
     def close(self) -> None:
+        self._pause.set()
         self.client.close()
 
 

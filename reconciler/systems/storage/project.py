@@ -1,7 +1,8 @@
 """Supabase Storage: inventory by its lists or by SQL, everything else by its API.
 
-The client library (storage3) does what it can: buckets, uploads, removals, signing, moves within a bucket, info. Plain
-requests do the rest: both lists, moves to another bucket, HEAD of a signed URL, downloads in blocks.
+The client library (storage3) does what it can: uploads, removals, moves and copies within a bucket, info. Plain requests do
+the rest: lists, moves to another bucket, HEAD of a signed URL, downloads in blocks, and signing, where the library takes as
+long to put addresses together as the server takes to sign. The library is loaded when it is first needed.
 Every action may be sent again; where an earlier answer was lost, what is there is compared with what was wanted.
 """
 
@@ -10,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote, urlsplit
-
-from storage3 import SyncStorageClient
-from storage3.exceptions import StorageApiError
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.storage import copytext, crawl, downloads, pages, signed, sql
@@ -34,6 +35,8 @@ from reconciler.systems.storage.names import checked, checked_bucket, checked_ne
 from reconciler.systems.storage.verify import verify
 
 if TYPE_CHECKING:
+    from storage3 import SyncStorageClient
+
     from reconciler.systems.postgres.session import Session
 
 T = TypeVar("T")
@@ -42,6 +45,8 @@ BATCH_BYTES = 1 << 19
 _PROJECT = re.compile(r"([a-z0-9]+)\.(?:storage\.)?supabase\.(?:co|in|red)")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _PROBE_SECONDS = 600
+_SIGNING = 2  # the server signs one batch while another is read
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 
 
 class SupabaseStorage:
@@ -66,10 +71,18 @@ class SupabaseStorage:
         base = url.rstrip("/").removesuffix("/storage/v1") + "/storage/v1/"
         self._host = urlsplit(base).netloc.rpartition("@")[2].lower()
         self.http = Http(name, base, key, patience or Patience())
-        self._client = SyncStorageClient(base, self.http.headers, http_client=self.http.client)
+        self._library: SyncStorageClient | None = None
         self._session = session
         self._buckets: dict[str, str] = {}
         self._same: set[str] = set()
+
+    @property
+    def _client(self) -> SyncStorageClient:
+        if self._library is None:
+            from storage3 import SyncStorageClient
+
+            self._library = SyncStorageClient(self.http.url, self.http.headers, http_client=self.http.client)
+        return self._library
 
     def close(self) -> None:
         self.http.close()
@@ -89,7 +102,7 @@ class SupabaseStorage:
         self._found(bucket, prefix)
         if (session := self._database(bucket)) is not None:
             return Listing(sql.copy(session, bucket, prefix), copytext.measure)
-        return Listing(copytext.blocks(self._listed(bucket, prefix)), copytext.measure)
+        return Listing(self._copied(bucket, prefix), copytext.measure)
 
     def head(self, bucket: str, name: str) -> Object | None:
         self._found(bucket)
@@ -197,6 +210,12 @@ class SupabaseStorage:
         return Removed(tuple(removed), tuple(absent))
 
     def _remove(self, bucket: str, batch: list[str]) -> tuple[list[str], list[str]]:
+        """Looks first: an answer that is lost would otherwise leave open what was there."""
+        doing = f"removing {len(batch)} objects of {bucket}"
+        before = self._sign(bucket, batch, _PROBE_SECONDS, doing)
+        batch = list(before.urls)
+        if not batch:
+            return [], list(before.missing)
         objects = self._client.from_(bucket)
         unseen = False
 
@@ -205,19 +224,19 @@ class SupabaseStorage:
             unseen = unseen or again
             return self._by_client(lambda: objects.remove(batch))
 
-        answer = self.http.patiently(f"removing {len(batch)} objects of {bucket}", attempt)
+        answer = self.http.patiently(doing, attempt)
         named = {str(entry.get("name")) for entry in answer}
         silent = [name for name in batch if name not in named]
-        if silent and (left := self._sign(bucket, silent, 60).urls):
+        if silent and (left := self._sign(bucket, silent, _PROBE_SECONDS, doing).urls):
             raise ReconcilerError(
                 f"removing objects of {bucket} failed on {self.name}",
                 why=f"the server said nothing of {len(left)} of them, and they are still there",
                 details=tuple(sorted(left)[:5]),
                 todo=KEY_NEEDED.format(name=self.name),
             )
-        if unseen:  # the answer to an earlier request was lost: what is gone now, we asked to go
-            return batch, []
-        return [name for name in batch if name in named], silent
+        if unseen:  # the answer to an earlier request may be lost: what is gone now, we asked to go
+            return batch, list(before.missing)
+        return [name for name in batch if name in named], [*before.missing, *silent]
 
     def sign(self, bucket: str, names: Sequence[str], seconds: int) -> Signed:
         self._found(bucket)
@@ -225,34 +244,39 @@ class SupabaseStorage:
             raise ReconcilerError("a signed URL lasts at least a second")
         urls: dict[str, str] = {}
         missing: list[str] = []
-        for batch in _batches(names):
-            part = self._sign(bucket, batch, seconds)
-            urls.update(part.urls)
-            missing += part.missing
+        with ThreadPoolExecutor(_SIGNING, thread_name_prefix="sign") as pool:
+            for part in pool.map(partial(self._sign, bucket, seconds=seconds), _batches(names)):
+                urls.update(part.urls)
+                missing += part.missing
         return Signed(urls, tuple(missing))
 
-    def _sign(self, bucket: str, batch: list[str], seconds: int) -> Signed:
-        objects = self._client.from_(bucket)
+    def _sign(self, bucket: str, batch: list[str], seconds: int, doing: str | None = None) -> Signed:
+        path, body = f"object/sign/{quote(bucket, safe='')}", {"paths": batch, "expiresIn": seconds}
 
         def attempt(_again: bool) -> Signed:
+            answer: object = self.http.send("POST", path, json=body).json()
+            if not isinstance(answer, list):
+                raise Garbled("not a list of URLs")
             urls: dict[str, str] = {}
             missing: list[str] = []
-            for entry in self._by_client(lambda: objects.create_signed_urls(batch, seconds)):
-                name, url = entry["path"], entry["signedURL"]
-                if url is None:
-                    missing.append(name)
-                    continue
-                token = url.rpartition("token=")[2]
-                claims = signed.read(f"?token={token}")
-                if claims is not None and (claims.bucket, claims.name) != (bucket, name):
-                    raise Garbled("a URL for another object")
-                # The library leaves `?` in a name as it is, which ends the path there: the URL is put together anew.
-                urls[name] = f"{self.http.url}object/sign/{_quoted(bucket, name)}?token={token}"
-            if sorted([*urls, *missing]) != sorted(batch):
+            try:
+                for entry in cast("list[Json]", answer):
+                    name, url = str(entry["path"]), entry["signedURL"]
+                    if url is None:
+                        missing.append(name)
+                        continue
+                    # `?` in a name stands there as it is, which would end the path: the URL is put together anew.
+                    token = str(url).rpartition("token=")[2]
+                    if not signed.is_for(token, bucket, name):
+                        raise Garbled("a URL for another object")
+                    urls[name] = f"{self.http.url}object/sign/{_quoted(bucket, name)}?token={token}"
+            except (KeyError, TypeError):
+                raise Garbled("not a list of URLs") from None
+            if [*urls, *missing] != batch and sorted([*urls, *missing]) != sorted(batch):
                 raise Garbled("not the names that were asked for")
             return Signed(urls, tuple(missing))
 
-        return self.http.patiently(f"signing {len(batch)} objects of {bucket}", attempt)
+        return self.http.patiently(doing or f"signing {len(batch)} objects of {bucket}", attempt)
 
     def verify(self, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
         self._found(bucket)
@@ -290,6 +314,13 @@ class SupabaseStorage:
         except pages.NoSuchRouteError:
             yield from crawl.objects(self.http, bucket, prefix, lambda name: self._head(bucket, name))
 
+    def _copied(self, bucket: str, prefix: str) -> Iterator[bytes]:
+        try:
+            yield from pages.copy(self.http, bucket, prefix)
+        except pages.NoSuchRouteError:
+            found = crawl.objects(self.http, bucket, prefix, lambda name: self._head(bucket, name))
+            yield from copytext.blocks(found)
+
     def _database(self, bucket: str) -> Session | None:
         if self._session is not None and bucket not in self._same:
             sql.check_same_bucket(self._session, bucket, self._buckets[bucket])
@@ -304,11 +335,14 @@ class SupabaseStorage:
 
         def attempt(_again: bool) -> str | None:
             try:
-                return self._by_client(lambda: self._client.get_bucket(bucket)).created_at.isoformat()
+                found = cast("Json", self.http.send("GET", f"bucket/{quote(bucket, safe='')}").json())
+                return datetime.fromisoformat(str(found["created_at"])).isoformat()
             except Refused as refused:
                 if refused.status == 404:
                     return None
                 raise
+            except (KeyError, TypeError):
+                raise Garbled("not a bucket") from None
 
         created_at = self.http.patiently(f"looking up bucket {bucket}", attempt)
         if created_at is None:
@@ -320,6 +354,8 @@ class SupabaseStorage:
 
     def _by_client(self, call: Callable[[], T]) -> T:
         """The library's own error, as everybody else's."""
+        from storage3.exceptions import StorageApiError
+
         try:
             return call()
         except StorageApiError as error:
@@ -334,7 +370,8 @@ def _size(found: Object | None) -> int | None:
 
 
 def _quoted(bucket: str, name: str) -> str:
-    return f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
+    path = f"{bucket}/{name}"
+    return path if _PLAIN.fullmatch(path) else f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
 
 
 def _gathered(names: Iterable[str]) -> Iterator[list[str]]:

@@ -16,8 +16,10 @@ from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.session import Composable, Session, explained, join, lit, q
 from reconciler.systems.storage import copytext
 from reconciler.systems.storage.interface import Object, Totals
+from reconciler.systems.storage.pages import whole
 
 _TIME = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
+_BLOCK = 1 << 16
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
@@ -45,16 +47,16 @@ def query(session: Session, bucket: str, prefix: str, *, updated: bool = False) 
 def copy(session: Session, bucket: str, prefix: str) -> Iterator[bytes]:
     """Blocks of whole lines."""
     with _reading(session, bucket):
-        yield from _whole_lines(session.copy_out(q("COPY ({}) TO STDOUT", query(session, bucket, prefix))))
+        yield from _copied(session, q("COPY ({}) TO STDOUT", query(session, bucket, prefix)))
 
 
 def objects(session: Session, bucket: str, prefix: str) -> Iterator[Object]:
     with _reading(session, bucket):
         wanted = q("COPY ({}) TO STDOUT", query(session, bucket, prefix, updated=True))
-        for block in _whole_lines(session.copy_out(wanted)):
+        for block in _copied(session, wanted):
             for text in block.split(b"\n")[:-1]:
                 name, size, etag, mime, created_at, updated_at = copytext.fields(text)
-                yield Object(name or "", None if size is None else int(size), etag, mime, created_at, updated_at)
+                yield Object(name or "", whole(size), etag, mime, created_at, updated_at)
 
 
 def totals(session: Session, bucket: str, prefix: str) -> Totals:
@@ -137,12 +139,12 @@ def _current(session: Session) -> list[Composable]:
     return conditions
 
 
-def _whole_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+def _copied(session: Session, query: Composable) -> Iterator[bytes]:
     """PostgreSQL sends a row at a time; blocks of many are cheaper for everybody."""
     gathered = bytearray()
-    for part in parts:
+    for part in session.copy_out(query):
         gathered += part
-        if len(gathered) > 1 << 16:
+        if len(gathered) > _BLOCK:
             yield bytes(gathered)
             gathered.clear()
     if gathered:

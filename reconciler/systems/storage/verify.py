@@ -54,15 +54,18 @@ def verify(
 
 def _readable(http: Http, bucket: str, url: str) -> bool | None:
     """True: the bytes are there; False: the server fails on them every time; None: it refuses, and HEAD cannot say why."""
-    errors = 0
+    errors = refusals = 0
 
     def attempt(_again: bool) -> bool | None:
-        nonlocal errors
+        nonlocal errors, refusals
         try:
             response = http.send("HEAD", url.removeprefix(http.url), final500=True)
         except Refused as refused:
             if refused.status in (401, 403):
                 raise
+            refusals += 1
+            if refusals < SERVER_ERRORS:  # a 400 may hide a 503 in a body, which HEAD does not have
+                raise Busy(refused.status, "") from None
             return None
         if response.status_code != 500:
             return True
