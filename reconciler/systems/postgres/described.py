@@ -173,7 +173,7 @@ class _Finding:
                 raw("true" if includes else "false"),
                 verdict,
             )
-        mark = q("right({}, 24) <> '.emptyFolderPlaceholder'", name)
+        mark = q("{} !~ '(^|/)\\.emptyFolderPlaceholder$'", name)
         return q("(starts_with({}, {}) AND {} AND {})", name, lit(self.source.prefix), mark, verdict)
 
     def _load(self) -> None:
@@ -277,7 +277,7 @@ class _Finding:
             " FROM {} o WHERE {} WINDOW w AS (PARTITION BY lower("
             "regexp_replace(o.name, '\\.[^./]*$', '')))) x WHERE many > 1", self.o, self.meant))  # fmt: skip
         extra = q(
-            "SELECT o.name, {} FROM {} o WHERE NOT {} AND right(o.name, 24) <> '.emptyFolderPlaceholder' AND {}",
+            "SELECT o.name, {} FROM {} o WHERE NOT {} AND o.name !~ '(^|/)\\.emptyFolderPlaceholder$' AND {}",
             nothing,
             self.o,
             self.meant,
