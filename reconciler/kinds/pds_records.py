@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.kinds.bucket_blobs import Bucket
 from reconciler.kinds.collections import place_of
 from reconciler.kinds.record_sources import rows_of
 from reconciler.kinds.world import World
@@ -92,6 +93,9 @@ def store_of(world: World, address: str, resource: PdsRecords) -> Store | None:
     """Where the bytes of blobs are."""
     if resource.blobs is None:
         return None
+    connection, _, bucket = resource.blobs.place.partition(".")
+    if world.is_storage(connection):
+        return Bucket(world.storage(connection, bucket), bucket)
     path = _store_path(world, resource.blobs.place)
     if path.is_dir():
         return Folder(path)
@@ -100,7 +104,7 @@ def store_of(world: World, address: str, resource: PdsRecords) -> Store | None:
     raise ReconcilerError(
         f"{address}: there is no folder or CAR file {resource.blobs.place}",
         where=place_of(world, address, "blobs", "from"),
-        todo="write a path within the folder of the specs, or connection.folder of a files connection",
+        todo="write a path within the folder of the specs, connection.folder of a files connection, or connection.bucket",
     )
 
 

@@ -35,8 +35,9 @@ class Blobs(Strict):
     place: ColumnName = Field(
         alias="from",
         description="A folder, or a CAR file that holds blobs, within the folder of the specs; or connection.folder of a "
-        "`files` connection. A blob is found by its name, which is its CID, or by its size and content.",
-        examples=["blobs", "backup.car"],
+        "`files` connection; or connection.bucket of a `supabase` or `directory` one. A blob is found by its name, which is its "
+        "CID, or by its size and content.",
+        examples=["blobs", "backup.car", "media.blobs"],
     )
 
 

@@ -101,7 +101,7 @@ def test_a_bad_line_is_named(records: Records) -> None:
     assert "notes.jsonl, row 2: one has 1 to 512 of" in done.err
 
 
-@pytest.mark.parametrize("form", ["named", "unnamed", "car"])
+@pytest.mark.parametrize("form", ["named", "unnamed", "car", "bucket", "unnamed in a bucket"])
 def test_blobs_come_back_with_their_records(records: Records, form: str) -> None:
     data = b"bytes of a blob"
     records.rows({"with": naming(data)})
@@ -116,6 +116,13 @@ def test_blobs_come_back_with_their_records(records: Records, form: str) -> None
         assert libipld.encode_cid(raw) == cid(data)
         (records.folder / "blobs.car").write_bytes(car_of(records) + bytes([len(raw) + len(data)]) + raw + data)
         records.write(NOTES + "  blobs: { from: blobs.car }\n")
+    elif "bucket" in form:
+        (records.folder / "media" / "blobs").mkdir(parents=True)
+        name = "picture.png" if "unnamed" in form else f"{cid(data)}.txt"
+        (records.folder / "media" / "blobs" / name).write_bytes(data)
+        records.write(NOTES + "  blobs: { from: media.blobs }\n")
+        spec = records.folder / "spec.yaml"
+        spec.write_text(spec.read_text().replace("connections:\n", "connections:\n  media: { directory: ./media }\n"))
     else:
         (records.folder / "blobs").mkdir()
         (records.folder / "blobs" / (f"{cid(data)}.txt" if form == "named" else "picture.png")).write_bytes(data)

@@ -246,8 +246,8 @@ def _look_for_blobs(session: Session, found: Compared) -> None:
     if named:
         held = set(blobs.held(session))
         for reference in sorted((it for it in named.values() if it.cid not in held), key=lambda it: it.cid):
-            there = wanted.store.find(reference) if wanted.store else None
-            (found.lacking if there is None else found.uploads).append(reference)
+            there = wanted.store is not None and wanted.store.has(reference)
+            (found.uploads if there else found.lacking).append(reference)
     gone = {it.cid for place in found.before.values() for it in _references(found.spool.get(place))} - named.keys()
     if gone:
         with fetched(session) as car:

@@ -1,4 +1,4 @@
-"""Where the bytes of blobs are that a PDS lacks: a folder of files, or a CAR file that holds blobs.
+"""Where the bytes of blobs are that a PDS lacks: a folder of files, or a CAR file that holds blobs. Buckets are `kinds/bucket_blobs.py`.
 
 In: a blob as a record names it. Out: its file or bytes, or None. Whether they are what the name says is checked when they are uploaded.
 """
@@ -16,6 +16,10 @@ from reconciler.systems.pds.records import cid_of_blob
 
 class Store(Protocol):
     def find(self, reference: Reference) -> Path | bytes | None: ...
+
+    def has(self, reference: Reference) -> bool:
+        """Whether `find` would find it; may know without reading it."""
+        ...
 
 
 class Folder:
@@ -40,6 +44,9 @@ class Folder:
         same_size = self._sized.get(reference.size, []) if reference.size is not None else []
         return next((file for file in same_size if _cid(file) == reference.cid), None)
 
+    def has(self, reference: Reference) -> bool:
+        return self.find(reference) is not None
+
 
 class Blocks:
     """A CAR file's."""
@@ -49,6 +56,9 @@ class Blocks:
 
     def find(self, reference: Reference) -> Path | bytes | None:
         return self._car.blob(reference.cid)
+
+    def has(self, reference: Reference) -> bool:
+        return self.find(reference) is not None
 
 
 def _cid(file: Path) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -22,6 +23,7 @@ from reconciler.plan.errors import Location, ReconcilerError
 Row = tuple[Any, ...]
 Composable = sql.Composable
 Statement = LiteralString | sql.Composable
+ROWS_A_BLOCK = 500
 
 SETTINGS: LiteralString = (
     "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres';"
@@ -98,6 +100,13 @@ class Session:
         with self.connection.cursor() as cursor, cursor.copy(_sent(query)) as copy:
             for block in copy:
                 yield bytes(block)
+
+    def copy_rows(self, query: Composable) -> Iterator[bytes]:
+        """The same in blocks of many whole rows, gathered at the speed of C."""
+        with self.connection.cursor() as cursor, cursor.copy(_sent(query)) as copy:
+            rows = iter(copy)
+            while block := b"".join(islice(rows, ROWS_A_BLOCK)):
+                yield block
 
     def copy_in(self, query: Composable, blocks: Iterator[bytes]) -> int:
         """Feed a COPY … FROM STDIN, gathering small blocks into fresh ones; the server's count comes back."""

@@ -8,7 +8,7 @@
 
 In: the connection's name in the spec (for errors), addresses, keys, an open `Session`. Out: what `interface` says.
 
-- An inventory is in the order of its names' bytes, streamed, and complete: `totals` exist only after its end. A page
+- An inventory is in the order of its names' bytes (as COPY text, in none), streamed, and complete: `totals` exist only after its end. A page
   that is missing, cut, repeated or out of order is a ReconcilerError. So are a missing bucket (the server would answer
   with an empty list), a key that sees only part, and a database that is not the storage's own.
 - Only one inventory by SQL at a time: it occupies its session. Where that database is the target's own, `sql.query`

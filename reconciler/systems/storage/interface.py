@@ -123,7 +123,7 @@ class Storage(Protocol):
         ...
 
     def inventory_copy(self, bucket: str, prefix: str = "") -> Listing[bytes]:
-        """The same as blocks of COPY text, whole lines each: name, size, etag, mime, created_at."""
+        """The same in no certain order, as blocks of COPY text, whole lines each: name, size, etag, mime, created_at."""
         ...
 
     def head(self, bucket: str, name: str) -> Object | None:
