@@ -22,11 +22,12 @@ from reconciler.spec import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRo
 from reconciler.spec.bucket_prefix import bucket_of, pieces, seconds
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.described import Described, Inventory, RowsOf, Signing, spelled
+from reconciler.systems.postgres.described import Described, Inventory, RowsOf, Signing
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import NO_SOURCE, Intent, OnExtra, Scope, alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
+from reconciler.systems.postgres.spellings import spelled
 from reconciler.systems.storage.apply import Outcome, execute_objects
 from reconciler.systems.storage.interface import Storage, Verdict
 
@@ -81,14 +82,14 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
     if isinstance(it.on_missing_object, CopyFrom):
         spare_name = it.on_missing_object.copy_from
         other, other_bucket = bucket_of(spare_name)
-        spare = _inventory(world.storage(other, other_bucket), other_bucket, it.prefix)
+        spare = _inventory(world, other, other_bucket, it.prefix, it.target()[0])
     insert = it.on_missing_row.insert if isinstance(it.on_missing_row, InsertRow) else None
     action = it.on_missing_object
     return Described(
         bucket=bucket,
         prefix=it.prefix,
         match=tuple(pattern(text) for text in it.match),
-        inventory=_inventory(storage, bucket, it.prefix),
+        inventory=_inventory(world, connection, bucket, it.prefix, it.target()[0]),
         column=it.column,
         form=tuple(pieces(it.form)),
         wrong_forms=tuple(tuple(pieces(form)) for form in it.wrong_forms),
@@ -110,13 +111,15 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
     )
 
 
-def _inventory(storage: Storage, bucket: str, prefix: str) -> Inventory:
+def _inventory(world: World, storage: str, bucket: str, prefix: str, connection: str) -> Inventory:
+    opened = world.storage(storage, bucket)
+
     def blocks() -> Iterator[bytes]:
-        listing = storage.inventory_copy(bucket, prefix)
+        listing = opened.inventory_copy(bucket, prefix)
         yield from listing
         _ = listing.totals  # an error unless it was read to its end
 
-    return blocks
+    return lambda: world.inventory_query(storage, bucket, prefix, connection) or blocks()
 
 
 def _lost(storage: Storage, bucket: str) -> Callable[[Iterator[str]], Iterable[str]]:
@@ -143,8 +146,10 @@ def _condition(world: World, address: str, text: str, table: Table, *path: str) 
 
 
 def pattern(text: str) -> tuple[bool, str]:
-    """A line of .gitignore as (includes, regular expression over the name behind the prefix)."""
+    """A line of .gitignore as (includes, regular expression over the name behind the prefix); `*.ext` stays as it is."""
     includes, text = (False, text[1:]) if text.startswith("!") else (True, text)
+    if re.fullmatch(r"\*\.\w+", text):
+        return includes, text
     anchored, text = "/" in text.rstrip("/"), text.removeprefix("/")
     below = text.endswith("/")
     out = ["^" if anchored else "(^|/)"]

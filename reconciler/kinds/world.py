@@ -23,7 +23,7 @@ from reconciler.spec import (
     type_of,
 )
 from reconciler.systems.postgres.catalog import Catalog, read_catalog
-from reconciler.systems.postgres.session import Session, connect, explained
+from reconciler.systems.postgres.session import Composable, Session, connect, explained
 
 if TYPE_CHECKING:
     from reconciler.embedded import Server
@@ -113,6 +113,19 @@ class World:
             self._storages[name] = self._stack.enter_context(closing(self._open_storage(name)))
         self._buckets.setdefault(name, set()).update(buckets)
         return self._storages[name]
+
+    def inventory_query(self, name: str, bucket: str, prefix: str, connection: str) -> Composable | None:
+        """The inventory as a SELECT for a database connection, where the storage names that very database as its own."""
+        storage, database = self.spec.connection(name), self.spec.connection(connection)
+        if not isinstance(storage, SupabaseConnection) or not isinstance(database, PostgresConnection):
+            return None
+        if storage.dsn is None or storage.dsn != database.dsn:
+            return None
+        from reconciler.systems.storage.project import SupabaseStorage
+
+        opened = self.storage(name, bucket)
+        assert isinstance(opened, SupabaseStorage)
+        return opened.inventory_query(self.session(connection), bucket, prefix)
 
     def _open_storage(self, name: str) -> Storage:
         from reconciler.systems import storage

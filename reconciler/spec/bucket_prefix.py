@@ -221,6 +221,12 @@ def report_bucket_prefix(it: BucketPrefix, at: Path, problems: Problems) -> None
             problems.add(f"`{{{unknown[0]}}}` means nothing in a form", where, todo=f"known are {known}")
         elif placeholders(form).count("name") != 1:
             problems.add(f"{dotted(where)} needs {{name}} once", where, todo='write "{bucket}/{name}" or the like')
+        elif placeholders(form).count("host") > 1 or "host" in placeholders(form.partition("{name}")[2]):
+            problems.add(
+                f"{dotted(where)} takes {{host}} once, before {{name}}",
+                where,
+                todo='write "https://{host}/{bucket}/{name}"',
+            )
         elif n and form == it.form:
             problems.add(f"{dotted(where)} is the form itself", where, todo="leave it out")
     if isinstance(it.on_missing_row, InsertRow):

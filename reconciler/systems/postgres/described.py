@@ -8,7 +8,6 @@ Invariant: an object lacks a row only if no row of the table names it in any kno
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,10 +18,10 @@ from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.differ import Found, changed_flags
 from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.spellings import Match, Piece, decoded, is_url, meant, read_name, spelled
 
-Piece = tuple[bool, str]
-"""A piece of a form or template: whether it is a placeholder, and its text."""
-Inventory = Callable[[], Iterator[bytes]]
+Inventory = Callable[[], Iterator[bytes] | Composable]
+"""Lines of COPY, or a SELECT where the objects are listed in the same database."""
 FINDINGS = ("missing_in_db", "missing_in_storage", "stale", "wrong_form", "duplicates", "unexpected")
 """Each a file of `status --csv`."""
 
@@ -44,8 +43,7 @@ class Described:
 
     bucket: str
     prefix: str
-    match: tuple[tuple[bool, str], ...]
-    """(includes, regular expression); the last that fits decides."""
+    match: Match
     inventory: Inventory
     column: str
     form: tuple[Piece, ...]
@@ -97,7 +95,8 @@ def tables_of_objects(intent: Intent) -> list[Composable]:
     if isinstance(intent.finds, Described):
         listed = raw("name text, size int8, etag text, mime text, created_at timestamptz")
         return [
-            q("CREATE TEMP TABLE {} ({}) ON COMMIT DROP", intent.temp("o"), listed),
+            q("CREATE TEMP TABLE {} ({}, meant bool GENERATED ALWAYS AS ({}) STORED) ON COMMIT DROP", intent.temp("o"), listed,
+              meant(raw("name"), intent.finds.prefix, intent.finds.match)),
             q("CREATE TEMP TABLE {} ({}) ON COMMIT DROP", intent.temp("b"), listed),
             q("CREATE TEMP TABLE {} (name text) ON COMMIT DROP", intent.temp("g")),
             q("CREATE TEMP TABLE {} (kind text, name text, other text, size int8, etag text, why text) ON COMMIT DROP", intent.temp("f")),
@@ -107,7 +106,7 @@ def tables_of_objects(intent: Intent) -> list[Composable]:
             [q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)]
         )
         return [
-            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0 AS form, ''::bytea AS nb, ''::text AS name, false AS mine FROM {}"
+            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0 AS form, ''::text AS name, false AS there, false AS mine FROM {}"
               " WITH NO DATA", intent.temp("n"), keys, relation(intent.target.name))
         ]  # fmt: skip
     return []
@@ -119,21 +118,6 @@ def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]
     return [_Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)]
 
 
-def regex_of(form: Sequence[Piece], bucket: str) -> str:
-    """What a spelling looks like; its one group is the object's name."""
-    words = {"bucket": _escaped(bucket), "name": "(.+)", "host": "[^/]+"}
-    return "^" + "".join(words[text] if open_ else _escaped(text) for open_, text in form) + "$"
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([^\w/ ])", r"\\\1", text)
-
-
-def spelled(form: Sequence[Piece], bucket: str, name: Composable) -> Composable:
-    """An object's name as a row spells it."""
-    return join([name if text == "name" else lit(bucket) if open_ else lit(text) for open_, text in form], " || ")
-
-
 class _Finding:
     def __init__(self, session: Session, new: Intent, rows: Intent, source: Described) -> None:
         self.session, self.new, self.rows, self.source = session, new, rows, source
@@ -141,8 +125,9 @@ class _Finding:
         self.o, self.n, self.f = new.temp("o"), rows.temp("n"), new.temp("f")
         self.keys = key_names(len(rows.key))
         self.table, self.alias = relation(new.target.name), alias(new.target.name)
-        self.here = q("JOIN {} o ON convert_to(o.name, 'UTF8') = n.nb", self.o)
-        self.meant = self._meant(raw("o.name"))
+        self.here = q("JOIN {} o ON n.there AND o.name = n.name", self.o)
+        self.meant = raw("o.meant")
+        self.either = q("coalesce(o.meant, {})", meant(raw("n.name"), source.prefix, source.match))
 
     def run(self) -> Objects:
         self._load()
@@ -158,70 +143,51 @@ class _Finding:
         if self.source.signing is not None:
             self._signatures(self.source.signing)
         self._limit()
+        (self.result.new if self.result.new.missing else self.result.rows).notes += self.result.notes
         self.session.run(q("ANALYZE {}", self.f))
         return self.result
 
-    def _meant(self, name: Composable) -> Composable:
-        """Whether the spec speaks of the object of that name."""
-        rest = q("substr({}, {})", name, lit(len(self.source.prefix) + 1))
-        verdict = raw("true" if not self.source.match else "false")
-        for includes, expression in self.source.match:
-            verdict = q(
-                "CASE WHEN {} ~ {} THEN {} ELSE {} END",
-                rest,
-                lit(expression),
-                raw("true" if includes else "false"),
-                verdict,
-            )
-        mark = q("{} !~ '(^|/)\\.emptyFolderPlaceholder$'", name)
-        return q("(starts_with({}, {}) AND {} AND {})", name, lit(self.source.prefix), mark, verdict)
-
     def _load(self) -> None:
-        copy = q("COPY {} FROM STDIN", self.o)
-        self.result.total = self.session.copy_in(copy, self.source.inventory())
+        self.result.total = self._fill(self.o, self.source.inventory())
         if self.source.spare is not None:
-            self.session.copy_in(q("COPY {} FROM STDIN", self.new.temp("b")), self.source.spare())
+            self._fill(self.new.temp("b"), self.source.spare())
             self.session.run(q("ANALYZE {}", self.new.temp("b")))
         self.session.run(q("ANALYZE {}", self.o))
         self.result.bytes = int(self.session.value(q("SELECT coalesce(sum(size), 0) FROM {}", self.o)))
+
+    def _fill(self, table: Composable, inventory: Iterator[bytes] | Composable) -> int:
+        if isinstance(inventory, Iterator):
+            return self.session.copy_in(q("COPY {} (name, size, etag, mime, created_at) FROM STDIN", table), inventory)
+        listed = q("SELECT name, size::int8, etag, mime, created_at::timestamptz FROM ({}) i", inventory)
+        return self.session.run(q("INSERT INTO {} (name, size, etag, mime, created_at) {}", table, listed))
 
     def _read_rows(self) -> None:
         """What each row names: by the first spelling that leads to an object, else the first that fits, wrong ones before the form."""
         forms = (self.source.form, *self.source.wrong_forms)
         value = q("{}.{}::text", self.alias, ident(self.source.column))
-        captured: list[Composable] = []
-        for n, form in enumerate(forms):
-            captured.append(
-                q("substring({} from {}) AS {}", value, lit(regex_of(form, self.source.bucket)), ident(f"v{n}"))
-            )
-        decoded = [q("{} AS {}", _bytes(ident(f"v{n}"), _is_url(form)), ident(f"b{n}")) for n, form in enumerate(forms)]
-        joins = [
-            q(
-                "LEFT JOIN {} {} ON convert_to({}.name, 'UTF8') = r.{}",
-                self.o,
-                ident(f"o{n}"),
-                ident(f"o{n}"),
-                ident(f"b{n}"),
-            )
-            for n in range(len(forms))
+        source, numbers = self.source, range(len(forms))
+        captured = [
+            q("{} AS {}", read_name(form, source.bucket, value), ident(f"v{n}")) for n, form in enumerate(forms)
         ]
-        there = [q("WHEN {}.name IS NOT NULL THEN {}", ident(f"o{n}"), lit(n)) for n in range(len(forms))]
-        fits = [q("WHEN r.{} IS NOT NULL THEN {}", ident(f"b{n}"), lit(n)) for n in (*range(1, len(forms)), 0)]
-        chosen = q("CASE {} {} ELSE -1 END", join(there, " "), join(fits, " "))
-
-        def pick(letter: str) -> Composable:
-            cases = [q("WHEN {} THEN c.{}", lit(n), ident(f"{letter}{n}")) for n in range(len(forms))]
-            return q("CASE c.form {} END", join(cases, " "))
-
-        keys = zip(self.rows.key, self.keys, strict=True)
-        scope = self.rows.scope.where or raw("true")
+        joins: list[Composable] = []
+        for n, form in enumerate(forms):
+            o, v = ident(f"o{n}"), ident("v", f"v{n}")
+            same = q("convert_to({}.name, 'UTF8') = {}", o, decoded(v)) if is_url(form) else q("{}.name = {}", o, v)
+            joins.append(q("LEFT JOIN {} {} ON {}", self.o, o, same))
+        there = [q("WHEN {}.name IS NOT NULL THEN {}", ident(f"o{n}"), lit(n)) for n in numbers]
+        fits = [q("WHEN {} IS NOT NULL THEN {}", ident("v", f"v{n}"), lit(n)) for n in (*numbers[1:], 0)]
+        found = join([ident(f"o{n}", "name") for n in numbers])
+        said = join([ident("v", f"v{n}") for n in (*numbers[1:], 0)])
+        own = join(
+            [q("{}.{} AS {}", self.alias, ident(c), ident(k)) for c, k in zip(self.rows.key, self.keys, strict=True)]
+        )
         self.session.run(
-            q("INSERT INTO {n} SELECT {k}, c.form, {nb}, {name}, c.mine FROM (SELECT r.*, {chosen} AS form FROM"
-              " (SELECT v.*, {decoded} FROM (SELECT {own}, ({scope}) IS TRUE AS mine, {captured} FROM {t} AS {a}"
-              " WHERE {value} IS NOT NULL) v) r {joins}) c WHERE c.form >= 0 OR c.mine",
-              n=self.n, k=join([ident("c", k) for k in self.keys]), nb=pick("b"), name=pick("v"), chosen=chosen, decoded=join(decoded),
-              own=join([q("{}.{} AS {}", self.alias, ident(c), ident(k)) for c, k in keys]), scope=scope, captured=join(captured),
-              t=self.table, a=self.alias, value=value, joins=join(joins, " "))
+            q("INSERT INTO {n} SELECT * FROM (SELECT {k}, CASE {there} {fits} ELSE -1 END AS form, coalesce({found}, {said}) AS name,"
+              " coalesce({found}) IS NOT NULL AS there, v.mine FROM (SELECT {own}, ({scope}) IS TRUE AS mine, {captured} FROM {t} AS {a}"
+              " WHERE {value} IS NOT NULL) v {joins}) c WHERE c.form >= 0 OR c.mine",
+              n=self.n, k=join([ident("v", k) for k in self.keys]), there=join(there, " "), fits=join(fits, " "), found=found, said=said,
+              own=own, scope=self.rows.scope.where or raw("true"), captured=join(captured), t=self.table, a=self.alias, value=value,
+              joins=join(joins, " "))
         )  # fmt: skip
         self.session.run(q("ANALYZE {}", self.n))
 
@@ -246,9 +212,7 @@ class _Finding:
 
     def _gone(self) -> Composable:
         """Rows in scope of an object that should be here and is not."""
-        return q(
-            "n.mine AND n.form >= 0 AND {} AND NOT {}", self._meant(raw("coalesce(o.name, n.name)")), self._there()
-        )
+        return q("n.mine AND n.form >= 0 AND {} AND NOT {}", self.either, self._there())
 
     def _note(self, kind: str, rows: Composable) -> int:
         """Put findings aside: name, other, size, etag, why."""
@@ -260,7 +224,7 @@ class _Finding:
 
     def _count(self) -> None:
         left = q("{} n LEFT {}", self.n, self.here)
-        unnamed = q("NOT EXISTS (SELECT FROM {} n WHERE n.nb = convert_to(o.name, 'UTF8'))", self.n)
+        unnamed = q("NOT EXISTS (SELECT FROM {} n WHERE n.there AND n.name = o.name)", self.n)
         nothing = raw("NULL, NULL::int8, NULL, NULL")
         self._note(
             "missing_in_db",
@@ -272,10 +236,12 @@ class _Finding:
                    self._row(), self.n, self.here, self.meant))  # fmt: skip
         self._note("duplicates", q("SELECT o.name, NULL, NULL::int8, NULL, count(*) || ' rows' FROM {} n {} WHERE n.mine GROUP BY o.name"
                    " HAVING count(*) > 1", self.n, self.here))  # fmt: skip
+        reversed_ = raw("strpos(reverse(o.name), '.') AS dot, strpos(reverse(o.name) || '/', '/') AS slash")
         alike = self._note("alike", q(
-            "SELECT name, NULL, NULL::int8, NULL, 'like ' || least_of FROM (SELECT o.name, min(o.name) OVER w AS least_of, count(*) OVER w AS many"
-            " FROM {} o WHERE {} WINDOW w AS (PARTITION BY lower("
-            "regexp_replace(o.name, '\\.[^./]*$', '')))) x WHERE many > 1", self.o, self.meant))  # fmt: skip
+            "WITH s AS (SELECT name, lower(CASE WHEN dot > 0 AND dot < slash THEN left(name, -dot) ELSE name END) COLLATE \"C\" AS stem FROM"
+            " (SELECT o.name, {} FROM {} o WHERE o.meant) o),"
+            " d AS (SELECT stem, min(name COLLATE \"C\") AS first FROM s GROUP BY stem HAVING count(*) > 1)"
+            " SELECT s.name, NULL, NULL::int8, NULL, 'like ' || d.first FROM s JOIN d USING (stem)", reversed_, self.o))  # fmt: skip
         extra = q(
             "SELECT o.name, {} FROM {} o WHERE NOT {} AND o.name !~ '(^|/)\\.emptyFolderPlaceholder$' AND {}",
             nothing,
@@ -291,7 +257,7 @@ class _Finding:
         unread, outside, claims, right = self.session.one(
             q("SELECT count(*) FILTER (WHERE n.mine AND n.form < 0), count(*) FILTER (WHERE n.mine AND n.form >= 0 AND NOT {m}),"
               " count(*) FILTER (WHERE n.mine AND n.form >= 0 AND {m}), count(*) FILTER (WHERE n.mine AND n.form = 0 AND {m} AND {t}) FROM {left}",
-              m=self._meant(raw("coalesce(o.name, n.name)")), t=self._there(), left=left)
+              m=self.either, t=self._there(), left=left)
         )  # fmt: skip
         self.result.in_sync = right
         meant = self.session.value(q("SELECT count(*) FROM {} o WHERE {}", self.o, self.meant))
@@ -362,7 +328,7 @@ class _Finding:
         left = q(
             "{} t JOIN {} n ON {} LEFT {}", self.table, self.n, on_keys("n", self.keys, "t", intent.key), self.here
         )
-        gone, there = self._gone(), q("n.mine AND n.form >= 0 AND {} AND {}", self._meant(raw("o.name")), self._there())
+        gone, there = self._gone(), q("n.mine AND n.form >= 0 AND {} AND {}", self.meant, self._there())
 
         def value(column: Column) -> Composable:
             now = q("t.{}", ident(column.name))
@@ -432,11 +398,7 @@ class _Finding:
 
     def _moves(self) -> None:
         """Where `form` reads a wrongly spelled row as a name that is free, the object goes there."""
-        wanted = q(
-            "substring(t.{}::text from {})",
-            ident(self.source.column),
-            lit(regex_of(self.source.form, self.source.bucket)),
-        )
+        wanted = read_name(self.source.form, self.source.bucket, q("t.{}::text", ident(self.source.column)))
         moved = self._note(
             "move",
             q("SELECT name, min(target), size, etag, 'wrong form' FROM (SELECT o.name, {w} AS target, o.size, o.etag"
@@ -508,21 +470,6 @@ def why_invalid(url: Composable, path: Composable, until: int) -> Composable:
         "(CASE WHEN {u} IS NULL OR {u} = '' THEN 'no URL' WHEN ({c}) IS NULL OR ({c}) !~ '\"exp\":[0-9]' THEN 'not a signed URL'"
         " WHEN position('\"url\":' || {said} in ({c})) = 0 THEN 'for another path' WHEN substring({c} from '\"exp\":([0-9]{{1,15}})')::int8 < {until}"
         " THEN 'expired or about to' END)", u=url, c=read, said=said, until=lit(until)
-    )  # fmt: skip
-
-
-def _is_url(form: Sequence[Piece]) -> bool:
-    return any(not open_ and "://" in text for open_, text in form)
-
-
-def _bytes(text: Composable, encoded: bool) -> Composable:
-    """The bytes of a name as a row spells it; in a URL some are written %XX."""
-    if not encoded:
-        return q("convert_to({}, 'UTF8')", text)
-    return q(
-        "CASE WHEN position('%' in {t}) = 0 THEN convert_to({t}, 'UTF8') ELSE (SELECT decode(string_agg(CASE WHEN length(p[1]) = 3 AND p[1] ~ '^%'"
-        " THEN substr(p[1], 2) ELSE encode(convert_to(p[1], 'UTF8'), 'hex') END, '' ORDER BY at), 'hex')"
-        " FROM regexp_matches({t}, '(%[0-9A-Fa-f]{{2}}|[^%]+|%)', 'g') WITH ORDINALITY AS x(p, at)) END", t=text
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from reconciler.systems.storage.verify import verify
 if TYPE_CHECKING:
     from storage3 import SyncStorageClient
 
-    from reconciler.systems.postgres.session import Session
+    from reconciler.systems.postgres.session import Composable, Session
 
 T = TypeVar("T")
 BATCH = 1000
@@ -103,6 +103,12 @@ class SupabaseStorage:
         if (session := self._database(bucket)) is not None:
             return Listing(sql.copy(session, bucket, prefix), copytext.measure)
         return Listing(self._copied(bucket, prefix), copytext.measure)
+
+    def inventory_query(self, session: Session, bucket: str, prefix: str = "") -> Composable:
+        """The inventory as a SELECT, for a session of the storage's own database."""
+        self._found(bucket, prefix)
+        self._database(bucket)
+        return sql.query(session, bucket, prefix)
 
     def head(self, bucket: str, name: str) -> Object | None:
         self._found(bucket)
