@@ -46,6 +46,7 @@ class Pds:
     plc: str
     folder: Path
     pid: int
+    client: httpx.Client
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def account(self) -> Account:
@@ -58,19 +59,19 @@ class Pds:
 
     def post(self, method: str, body: object, token: str | None = None) -> dict[str, Any]:
         """A plain call, past everything that is tested."""
-        response = httpx.post(f"{self.url}/xrpc/{method}", json=body, headers=_bearer(token), timeout=60)
+        response = self.client.post(f"{self.url}/xrpc/{method}", json=body, headers=_bearer(token))
         assert response.status_code == 200, response.text
         return response.json() if response.content else {}
 
     def send(self, method: str, text: str, account: Account) -> dict[str, Any]:
         """The same with the exact text of the body."""
         headers = {**_bearer(account.access), "content-type": "application/json"}
-        response = httpx.post(f"{self.url}/xrpc/{method}", content=text.encode(), headers=headers, timeout=60)
+        response = self.client.post(f"{self.url}/xrpc/{method}", content=text.encode(), headers=headers)
         assert response.status_code == 200, response.text
         return response.json()
 
     def get(self, method: str, **params: str | int) -> dict[str, Any]:
-        response = httpx.get(f"{self.url}/xrpc/{method}", params=params, timeout=60)
+        response = self.client.get(f"{self.url}/xrpc/{method}", params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -143,7 +144,8 @@ def _started(installed: Installation, environment: Mapping[str, str]) -> Generat
             time.sleep(0.02)
         if process.poll() is None:
             plc = json.loads((folder / "ready").read_text())["plc"]
-            yield Pds(f"http://localhost:{port}", plc, folder, process.pid)
+            with httpx.Client(timeout=60, verify=False) as client:
+                yield Pds(f"http://localhost:{port}", plc, folder, process.pid, client)
         else:
             said = (folder / "log").read_text()
             assert "EADDRINUSE" in said, said
