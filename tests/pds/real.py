@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -75,6 +75,14 @@ class Pds:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def cpu(self) -> float:
+        """Seconds of the processor that the server has used so far, with those it started."""
+        seconds = 0.0
+        for pid in (self.pid, *_children(self.pid)):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return seconds
+
     def expired_token(self, account: Account) -> str:
         """An access token as the server gave one three hours ago."""
         now = int(time.time())
@@ -87,6 +95,12 @@ class Pds:
         }
         signed = ".".join(_part(json.dumps(it).encode()) for it in ({"typ": "at+jwt", "alg": "HS256"}, claims))
         return f"{signed}.{_part(hmac.digest(_JWT_SECRET.encode(), signed.encode(), hashlib.sha256))}"
+
+
+def _children(pid: int) -> Iterator[int]:
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield int(child)
+        yield from _children(int(child))
 
 
 def _part(data: bytes) -> str:

@@ -119,7 +119,12 @@ def body(did: str, writes: Sequence[Write], commit: str, validate: Validate) -> 
 
 def single(did: str, write: Write, validate: Validate) -> tuple[str, bytes]:
     """Method and call of one write that is bound to its own record, not to the state of the repo."""
-    record = {"repo": did, "collection": write.collection, "rkey": write.rkey, "swapRecord": write.before}
+    record: dict[str, str | bool | None] = {
+        "repo": did,
+        "collection": write.collection,
+        "rkey": write.rkey,
+        "swapRecord": write.before,
+    }
     if write.after is None:
         return "com.atproto.repo.deleteRecord", json.dumps(record).encode()
     if validate is not Validate.KNOWN:
