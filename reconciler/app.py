@@ -238,6 +238,10 @@ def _base(plan: Plan, session: Session) -> Path:
         source = it.get("source")
         if isinstance(source, dict) and isinstance(car := source.get("car"), str) and "${" not in car:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             named.append(car)
+        blobs = it.get("blobs")
+        if isinstance(blobs, dict) and isinstance(path := blobs.get("from"), str) and "${" not in path:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            connections = plan.header.spec.get("connections")
+            named += [] if isinstance(connections, dict) and path.partition(".")[0] in connections else [path]
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 

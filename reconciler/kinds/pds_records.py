@@ -22,6 +22,7 @@ from reconciler.systems.files import write_manifest, write_table
 from reconciler.systems.pds import apply, car
 from reconciler.systems.pds.batches import Validate
 from reconciler.systems.pds.compare import Compared, Wanted, compare, keyed
+from reconciler.systems.pds.inventory import fetched
 from reconciler.systems.pds.store import Blocks, Folder, Store
 
 
@@ -125,8 +126,13 @@ def how(world: World, address: str, *, undo: bool) -> apply.How:
 
 
 def extract_records(world: World, found: Sequence[Compared], folder: Path) -> tuple[str, ...]:
-    """What the sources hold, as `<collection>.jsonl` of {rkey, record}."""
+    """What the sources hold, as `<collection>.jsonl` of {rkey, record}; and each repo as it is now, as `<connection>.car`."""
     said: list[str] = []
+    for name in sorted({it.wanted.connection for it in found}):
+        with fetched(world.pds(name)) as repo:
+            repo.save(folder / f"{name}.car")
+            count = sum(1 for it in repo.collections() for _ in repo.tree.entries(it))
+        said.append(f"{folder.name}/{name}.car: the repo now, {count} records, without its blobs")
     by_collection: dict[str, list[Compared]] = {}
     for it in found:
         by_collection.setdefault(it.wanted.collection, []).append(it)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,11 @@ from itertools import count
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
+from unittest import mock
 
+from click.testing import CliRunner
+
+from reconciler.cli import main
 from tests.pds.real import Account, Pds
 from tests.postgres import Database
 
@@ -68,11 +73,11 @@ class Records:
         (self.folder / "spec.yaml").write_text(text, "utf-8")
 
     def run(self, *words: str) -> Done:
-        command = [sys.executable, "-m", "reconciler", *words]
-        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=120)
+        """A command, in this process."""
+        with mock.patch.dict(os.environ, self.environ, clear=True), contextlib.chdir(self.folder):
+            done = CliRunner().invoke(main, words, catch_exceptions=False, prog_name="reconciler")
         assert self.account.password not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.exit_code, done.stdout, done.stderr)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "reconciler", *words]

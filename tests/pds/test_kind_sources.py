@@ -147,6 +147,17 @@ def test_blobs_come_back_with_their_records(records: Records, form: str) -> None
     assert header(records.plan())["hazards"] == []
 
 
+def test_blobs_are_found_beside_the_spec_of_a_saved_plan(records: Records) -> None:
+    data = b"beside the specs"
+    records.rows({"with": naming(data)})
+    records.write(NOTES + "  blobs: { from: blobs }\n")
+    (records.folder / "specs" / "blobs").mkdir(parents=True)
+    (records.folder / "specs" / "blobs" / cid(data)).write_bytes(data)
+    (records.folder / "spec.yaml").rename(records.folder / "specs" / "spec.yaml")
+    assert records.run("plan", "-o", "a.plan.jsonl").code == 0
+    assert totals(records.apply(records.folder / "a.plan.jsonl")) == (2, 0)
+
+
 def test_what_the_other_commands_say(records: Records) -> None:
     fill(records.pds, records.account, {"same": note("same"), "changed": note("old"), "extra": note("extra")})
     records.rows({"same": note("same"), "changed": note("new"), "missing": note("missing")})
@@ -182,6 +193,36 @@ def test_what_the_other_commands_say(records: Records) -> None:
     spec.write_text(spec.read_text().replace("connections:\n", "connections:\n  extract: { files: data }\n"))
     assert steps(records.plan()) == {}
     assert steps(records.plan()) == {}
+
+
+def test_a_repo_that_was_extracted_is_a_source(records: Records) -> None:
+    """The repo as it was comes back from its CAR, also into a repo that others wrote to since, and for another collection too."""
+    fill(records.pds, records.account, {"a": note("a"), "b~": note("ä😀")})
+    fill(records.pds, records.account, {"x": note("x", "org.example.other")}, "org.example.other")
+    was, other = records.repo(), records.repo("org.example.other")
+    records.rows({"a": note("a"), "c": note("c")})
+    done = records.run("extract", "spec.yaml", "-o", "data")
+    assert done.code == 0, done.err
+    assert "data/pds.car: the repo now, 3 records, without its blobs" in done.out + done.err
+    assert not [*(records.folder / "data").glob("*.part")]
+    writes = [
+        {"$type": "com.atproto.repo.applyWrites#delete", "collection": collection, "rkey": rkey}
+        for collection, rkeys in ((COLLECTION, was), ("org.example.other", other))
+        for rkey in rkeys
+    ]
+    body = {"repo": records.account.did, "writes": writes}
+    records.pds.post("com.atproto.repo.applyWrites", body, records.account.access)
+    fill(records.pds, records.account, {"since": note("since")})
+    others = HEAD.replace("notes:", "others:").replace(COLLECTION, "org.example.other")
+    records.write(HEAD + "  source: { car: data/pds.car }\n" + others + "  source: { car: data/pds.car }\n")
+    plan = records.plan()
+    assert totals(records.apply(plan)) == (3, 0)
+    assert records.repo() == {**was, "since": json.loads(note("since"))}
+    assert records.repo("org.example.other") == other
+    assert steps(records.plan()) == {}
+    # What came from a CAR can be extracted like anything else.
+    assert records.run("extract", "spec.yaml", "-o", "more").code == 0
+    assert (records.folder / "more" / "pds.car").read_bytes() == car_of(records)
 
 
 def test_a_server_that_must_validate_refuses_what_it_does_not_know(records: Records) -> None:

@@ -54,13 +54,15 @@ def note(text: str, collection: str = COLLECTION) -> str:
     return f'{{"$type":"{collection}","text":"{text}","number":1,"nothing":null}}'
 
 
-def fill(pds: Pds, account: Account, texts: Mapping[str, str], collection: str = COLLECTION) -> None:
+def fill(
+    pds: Pds, account: Account, texts: Mapping[str, str], collection: str = COLLECTION, *, most: int = 200
+) -> None:
     """Records as another program writes them: rkey → JSON."""
     entries = list(texts.items())
-    for at in range(0, len(entries), 200):
+    for at in range(0, len(entries), most):
         calls = ",".join(
             f'{{"$type":"com.atproto.repo.applyWrites#create","collection":"{collection}","rkey":"{rkey}","value":{text}}}'
-            for rkey, text in entries[at : at + 200]
+            for rkey, text in entries[at : at + most]
         )
         body = f'{{"repo":"{account.did}","validate":false,"writes":[{calls}]}}'
         pds.send("com.atproto.repo.applyWrites", body, account)

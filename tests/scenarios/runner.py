@@ -20,6 +20,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from unittest import mock
 
 import click
@@ -49,10 +50,21 @@ class Outcome:
 
 
 class Runner:
-    def __init__(self, folder: Path, databases: Mapping[str, Database], main: click.Command) -> None:
+    """`environment` is set for every command; `named` are texts of this run, and what a scenario says in their place."""
+
+    def __init__(
+        self,
+        folder: Path,
+        databases: Mapping[str, Database],
+        main: click.Command,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        named: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._folder = folder
         self._databases = databases
         self._main = main
+        self._environment = environment
+        self._named = named
         self._last_id = "<id>"
 
     def prepare(self, scenario: Scenario) -> None:
@@ -83,7 +95,10 @@ class Runner:
             case ["table", name, table]:
                 return self._sql(name, all_rows(table))
             case ["cat", path]:
-                return Outcome((self._folder / path).read_text("utf-8"))
+                file = self._folder / path
+                return (
+                    Outcome(file.read_text("utf-8")) if file.is_file() else Outcome("", f"there is no file {path}", 1)
+                )
             case words:
                 assigned = next((n for n, word in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
                 assert words[assigned:][:1] == ["reconciler"], f"there is no command {text!r}"
@@ -94,7 +109,8 @@ class Runner:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {"HOME": str(self._folder), "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "COLUMNS": "120"}
         environment |= {f"{name.upper()}_URL": database.dsn for name, database in self._databases.items()}
-        with mock.patch.dict(os.environ, {**environment, **assigned}, clear=True), contextlib.chdir(self._folder):
+        environment |= {**self._environment, **assigned}
+        with mock.patch.dict(os.environ, environment, clear=True), contextlib.chdir(self._folder):
             result = CliRunner().invoke(self._main, list(arguments), catch_exceptions=False, prog_name="reconciler")
         return Outcome(result.stdout, result.stderr, result.exit_code)
 
@@ -113,6 +129,8 @@ class Runner:
             text = re.sub(rf"(127\.0\.0\.1:|port[ =:]+){database.server.port}\b", r"\1<port>", text)
         for folder in (self._folder.resolve(), self._folder):
             text = text.replace(str(folder), "<folder>")
+        for actual, name in self._named.items():
+            text = text.replace(actual, name)
         for pattern, name in _CHANGING:
             text = pattern.sub(name, text)
         return text

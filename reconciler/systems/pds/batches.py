@@ -117,6 +117,21 @@ def body(did: str, writes: Sequence[Write], commit: str, validate: Validate) -> 
     return f'{{"repo":{json.dumps(did)},{how}"swapCommit":{json.dumps(commit)},"writes":[{calls}]}}'.encode()
 
 
+def single(did: str, write: Write, validate: Validate) -> tuple[str, bytes]:
+    """Method and call of one write that is bound to its own record, not to the state of the repo."""
+    record: dict[str, str | bool | None] = {
+        "repo": did,
+        "collection": write.collection,
+        "rkey": write.rkey,
+        "swapRecord": write.before,
+    }
+    if write.after is None:
+        return "com.atproto.repo.deleteRecord", json.dumps(record).encode()
+    if validate is not Validate.KNOWN:
+        record["validate"] = validate is Validate.ON
+    return "com.atproto.repo.putRecord", f'{json.dumps(record)[:-1]},"record":{write.after.text}}}'.encode()
+
+
 def suspects(refused: RefusedError, writes: Sequence[Write]) -> list[Write]:
     """The writes the server's words point at, which may be none."""
     if (place := _PLACE.search(refused.words)) and int(place[1]) < len(writes):

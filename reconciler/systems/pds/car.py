@@ -8,6 +8,7 @@ small repo. Memory holds the tree's nodes and what is asked for, never the recor
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,14 @@ class Car:
             except (ValueError, RecursionError) as error:
                 self._broken(f"the record {collection}/{rkey} cannot be written as JSON: {error}")
             yield rkey, libipld.encode_cid(cid), text
+
+    def save(self, path: Path) -> None:
+        """The file as it is, under another name, there as a whole or not at all."""
+        part = path.with_name(f"{path.name}.part")
+        self._file.seek(0)
+        with part.open("wb") as out:
+            shutil.copyfileobj(self._file, out, _CHUNK)
+        part.replace(path)
 
     def blob(self, cid: str) -> bytes | None:
         """The bytes of a blob, where the file holds them beside the records."""

@@ -1,13 +1,14 @@
 """Records as a source has them beside those of the repo, by CID.
 
 In: rows with a key and a record's text; the session. Out: `Compared`: keys that are missing, changed or extra, the texts of what a plan
-writes or takes away, and the blobs these name. Of what is the same nothing is kept but its key. Texts lie in a temporary file.
+writes or takes away, and the blobs these name. Of what is the same nothing stays in memory but its key and CID. Texts lie in a temporary file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -16,7 +17,7 @@ from typing import IO, cast
 from reconciler.plan.errors import Exit, Location, ReconcilerError
 from reconciler.systems.pds import blobs, records, syntax
 from reconciler.systems.pds.blobs import Reference
-from reconciler.systems.pds.inventory import bodies, fetched, inventory
+from reconciler.systems.pds.inventory import MANY, bodies, fetched, inventory
 from reconciler.systems.pds.records import Record
 from reconciler.systems.pds.session import Session
 from reconciler.systems.pds.store import Store
@@ -68,15 +69,19 @@ class Spool:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._end = 0
+        self._moved = True
 
     def put(self, text: str) -> tuple[int, int]:
         data = text.encode()
-        self._file.seek(self._end)
+        if self._moved:  # a seek costs more than the writing
+            self._file.seek(self._end)
+            self._moved = False
         self._file.write(data)
         at, self._end = self._end, self._end + len(data)
         return at, len(data)
 
     def get(self, place: tuple[int, int]) -> str:
+        self._moved = True
         self._file.seek(place[0])
         return self._file.read(place[1]).decode()
 
@@ -136,22 +141,26 @@ def keyed(session: Session, wanted: Wanted, row: Row) -> tuple[str, str]:
 
 
 def compare(session: Session, wanted: Wanted, scratch: IO[bytes]) -> Compared:
-    """Read both sides once; only what differs is read from the repo."""
-    known = inventory(session, wanted.collection)
-    there = {rkey: cid for rkey, cid in known.cids.items() if wanted.means(rkey)}
-    found = Compared(wanted, Spool(scratch), scope=len(there))
-    seen: set[str] = set()
-    for record in _records(session, wanted, found):
-        seen.add(record.rkey)
-        cid = there.get(record.rkey)
-        if cid is None:
-            found.creates[record.rkey] = found.spool.put(record.text)
-        elif cid == record.cid:
-            found.in_sync += 1
-        else:
-            found.updates[record.rkey] = found.spool.put(record.text)
-    found.extra = sorted(there.keys() - seen)
-    if wanted.delete and not seen and there:
+    """Read both sides once and at the same time; only what differs is read from the repo."""
+    found = Compared(wanted, Spool(scratch))
+    texts: dict[str, tuple[str, tuple[int, int]]] = {}
+    with ThreadPoolExecutor(1) as pool:
+        # As many records as the source has most often are in the repo too: once these are many, no more pages are listed in vain.
+        known = pool.submit(inventory, session, wanted.collection, many=lambda: len(texts) > MANY)
+        for it in _records(session, wanted, found):
+            texts[it.rkey] = it.cid, found.spool.put(it.text)
+        there = {rkey: cid for rkey, cid in known.result().cids.items() if wanted.means(rkey)}
+    found.scope = len(there)
+    for rkey, (cid, place) in texts.items():
+        match there.get(rkey):
+            case None:
+                found.creates[rkey] = place
+            case actual if actual == cid:
+                found.in_sync += 1
+            case _:
+                found.updates[rkey] = place
+    found.extra = sorted(there.keys() - texts.keys())
+    if wanted.delete and not texts and there:
         raise ReconcilerError(
             f"{wanted.address}: {wanted.source_name} has no records, and {len(there)} of the repo would be deleted",
             where=wanted.place,

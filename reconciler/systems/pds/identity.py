@@ -14,6 +14,7 @@ import httpx
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import syntax
+from reconciler.systems.pds.xrpc import client as new_client
 
 PLC = "https://plc.directory"
 _SECONDS = 10.0
@@ -31,7 +32,7 @@ class Identity:
 def resolve(identifier: str, *, pds: str | None = None, plc: str | None = None) -> Identity:
     """Where the repo of a handle or DID is."""
     name = identifier.removeprefix("at://").removeprefix("@")
-    with httpx.Client(timeout=_SECONDS, headers={"user-agent": "reconciler"}) as client:
+    with new_client(_SECONDS) as client:
         if name.startswith("did:"):
             return _document(client, syntax.did(name), plc or PLC, pds)
         if not syntax.is_handle(name):

@@ -8,7 +8,7 @@ record but every key and CID.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from reconciler.systems.pds.xrpc import CutError, RefusedError
 # some 260 records of the repo. Most repos hold other collections too, how much nobody tells: so the change comes at 2,000 records listed.
 PAGES = 20
 _PAGE = 100
+MANY = PAGES * _PAGE
 _TOGETHER = 8  # single reads under way at once
 _SINGLY = 200  # records read one by one rather than with the whole repo
 _TRIES = 3
@@ -61,16 +62,21 @@ class Found:
 
 
 def inventory(
-    session: Session, collection: str, *, way: Way = Way.CHEAPER, progress: Progress | None = None
+    session: Session,
+    collection: str,
+    *,
+    way: Way = Way.CHEAPER,
+    progress: Progress | None = None,
+    many: Callable[[], bool] = lambda: False,
 ) -> Inventory:
-    """The collection's keys and CIDs."""
+    """The collection's keys and CIDs; `many` tells, at any time, that there are likely more than one would list."""
     syntax.nsid(collection)
     with (progress or Silent()).task(f"reading {collection}", None) as task:
         if way is not Way.REPO:
             before = head(session)
             cids: dict[str, str] = {}
             for number, page in enumerate(_pages(session, collection)):
-                if way is Way.CHEAPER and number == PAGES and session.whole:
+                if way is Way.CHEAPER and session.whole and (number == PAGES or many()):
                     break
                 cids.update((found.rkey, found.cid) for found in page)
                 task.advance(len(page))

@@ -111,12 +111,7 @@ def _block(text: str, collection: str | None) -> bytes:
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise _WrongError(f"it is nested more than {MAX_DEPTH} deep")
     try:
-        value = cast(
-            object,
-            json.loads(
-                text, parse_int=_integer, parse_float=_integral, parse_constant=_no_constant, object_pairs_hook=_object
-            ),
-        )
+        value = cast(object, _JSON.decode(text))
     except json.JSONDecodeError as error:
         raise _WrongError(f"it is not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(value, dict):
@@ -242,6 +237,11 @@ def _plain(value: object, *, linked: bool) -> object:
             raise ValueError(f"it holds {value}, and JSON has no exact word for a float")
         case _:
             return value
+
+
+_JSON = json.JSONDecoder(
+    parse_int=_integer, parse_float=_integral, parse_constant=_no_constant, object_pairs_hook=_object
+)
 
 
 def _why(error: Exception) -> str:

@@ -3,7 +3,8 @@
 In: writes that say what each record was planned on and is to become. Out: what became of each. A record is written only when it was
 just seen as planned; the call names the commit at which that was seen (`swapCommit`), so that the server refuses it if anything was
 written since. Then the records concerned are read again: as planned, they are tried again; already as they should be, they are left;
-anything else is `Drift`, and nothing of that call is kept. A call whose answer was lost is never repeated blindly: the commit tells
+anything else is `Drift`, and nothing of that call is kept. Where others write faster than we can look and write, records go one by one,
+each bound to what it was itself (`swapRecord`). A call whose answer was lost is never repeated blindly: the commit tells
 whether it happened. A call the server refuses for one bad record is narrowed down to that record, and the others go through.
 """
 
@@ -30,6 +31,7 @@ _DRIFTS_NAMED = 20
 _FEWEST = 10  # writes a call, however often others get in between
 _SINGLY = 50  # records read one by one rather than with the tree of the repo
 _WARY = 10  # calls before which we look first, after one came too late
+_STARVED = 6  # losses in a row after which records go one by one, until a call gets through again
 _LOSSES = 60  # in a row
 _CUTS = 6  # in a row
 
@@ -120,7 +122,9 @@ class _Writer:
             outcome = Outcome.APPLIED if group.sent else Outcome.ALREADY
             self._applied += len(done) if group.sent else 0
             yield from (Result(it, outcome) for it in done)
-            if to_do:
+            if to_do and self._losses >= _STARVED:
+                yield from self._one_by_one(_Group(to_do, group.sent, group.refused), groups)
+            elif to_do:
                 yield from self._send(_Group(to_do, group.sent, group.refused), groups)
 
     def _next(self, source: Iterator[Write], keys: set[tuple[str, str]]) -> _Group | None:
@@ -171,6 +175,30 @@ class _Writer:
         else:
             self._committed(group.writes, answer)
             yield from (Result(it, Outcome.APPLIED) for it in group.writes)
+
+    def _one_by_one(self, group: _Group, groups: deque[_Group]) -> Iterator[Result]:
+        """The group without the repo's commit, each write bound to its own record; the next group gets another try together."""
+        self._forget()
+        for number, write in enumerate(group.writes):
+            self._wait_for(write.points)
+            self._quota.spend(write.points, self._session.clock.now())
+            try:
+                self._session.write(*batches.single(self._session.did, write, self._validate))
+            except CutError as cut:
+                self._cut(cut)
+                groups.appendleft(_Group(group.writes[number:], sent=True))
+                return
+            except RefusedError as refused:
+                if refused.name == "InvalidSwap":  # of this very record: reading it tells
+                    self._lost_race()
+                    groups.appendleft(_Group(group.writes[number:], group.sent))
+                    return
+                yield Result(write, Outcome.FAILED, self._failure(write, refused))
+            else:
+                self._applied += 1
+                self._cuts = 0
+                yield Result(write, Outcome.APPLIED)
+        self._losses = _STARVED - 1
 
     def _narrow(self, group: _Group, refused: RefusedError, groups: deque[_Group]) -> Iterator[Result]:
         # Where others wrote since, the refusal may be about what they did: then all is read again first.

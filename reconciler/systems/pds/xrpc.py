@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import email.utils
 import json
+import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
@@ -71,6 +73,16 @@ def ignore(wait: Wait) -> None:
     del wait
 
 
+def client(timeout: httpx.Timeout | float) -> httpx.Client:
+    """A client of HTTP; the certificates it trusts, which take longer to read than many a call, are read once."""
+    return httpx.Client(timeout=timeout, headers={"user-agent": "reconciler"}, verify=_certificates())
+
+
+@lru_cache(1)
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
 class Xrpc:
     """A host's methods. `place` is what errors call it."""
 
@@ -84,7 +96,7 @@ class Xrpc:
                 why="it looks like https://host, with nothing before the host or after the path (it is not shown)",
             )
         self.limited = False  # whether the server is known to count
-        self._client = httpx.Client(timeout=_TIMEOUT, headers={"user-agent": "reconciler"})
+        self._client = client(_TIMEOUT)
         self._waiting = waiting
         self._clock = clock or Clock()
         self._secrets: set[str] = set()

@@ -1,0 +1,77 @@
+"""The commands on many records of a real repo, beside the plain way of reading and writing them, in the same run.
+
+`pytest -n 0 -s tests/bench/test_pds_commands.py`; RECONCILER_BENCH_RECORDS sets another size. Times on shared machines vary, so that what
+a process used of the processor is printed beside them: ours, and the server's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.test_pds import RECORDS, Took, bare_repo, document
+from tests.pds.bench import Records, totals
+from tests.pds.conftest import account as account  # fixtures: their place is where they can be found
+from tests.pds.conftest import pds as pds
+from tests.pds.conftest import pds_installation as pds_installation
+from tests.pds.real import Account, Pds
+from tests.pds.world import COLLECTION, key
+from tests.postgres import Database
+
+
+@pytest.fixture
+def records(place: Path, pds: Pds, account: Account, backup: Database, production: Database) -> Records:
+    return Records(place, pds, account, backup, production)
+
+
+_MEASURED = """
+import sys
+from pathlib import Path
+from reconciler.cli import main
+try:
+    main(sys.argv[1:], prog_name="reconciler")
+except SystemExit as end:
+    # Not getrusage: its peak counts from the size of the process this one was forked from.
+    peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(end.code, int(peak) // 1024, file=sys.stderr)
+"""
+
+
+def peak(records: Records, *words: str) -> None:
+    """Prints the megabytes of a process of its own."""
+    command = [sys.executable, "-c", _MEASURED, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=records.folder, env=records.environ)
+    code, megabytes = done.stderr.split()[-2:]
+    assert code in ("0", "None")
+    print(f"  peak of a process, {words[0]}: {megabytes} MB")
+    assert int(megabytes) <= 150
+
+
+def test_commands(records: Records) -> None:
+    prefix = f"at://{records.account.did}/{COLLECTION}/"
+    with (
+        records.backup.connect() as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY notes (uri, data) FROM STDIN") as copy,
+    ):
+        for n in range(RECORDS):
+            copy.write_row((f"{prefix}{key(n)}", document(n)))
+    print()
+    with Took(f"plan of {RECORDS:,} creates", records.pds):
+        plan = records.plan()
+    with Took(f"apply of {RECORDS:,} creates", records.pds):
+        assert totals(records.apply(plan)) == (RECORDS, 0)
+    with Took("apply again", records.pds):
+        assert totals(records.apply(plan)) == (0, RECORDS)
+    with Took("plan, nothing to do", records.pds) as ours:
+        assert records.run("plan", "spec.yaml").code == 0
+    with Took("bare getRepo, decoded", records.pds) as bare:
+        assert bare_repo(records.pds, records.account) > RECORDS
+    print(f"  so a plan takes {ours.seconds / bare.seconds:.2f} times as long as the bare reading")
+    peak(records, "plan", "spec.yaml")
+    peak(records, "apply", plan.name)
+    assert json.loads(records.run("status", "spec.yaml", "--json").out)["resources"][0]["in_sync"] == RECORDS
