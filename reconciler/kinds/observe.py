@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.kinds.checks import stand
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
@@ -18,8 +19,9 @@ from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
+from reconciler.plan.step import Check as CheckState
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import Collection, PdsRecords, Resource, SqlObjects, UniqueKey
+from reconciler.spec import Check, Collection, PdsRecords, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
@@ -49,6 +51,12 @@ class ResourceStatus:
     notes: tuple[str, ...]
     deletes_extra: bool
     wrong: int = 0
+    check: CheckState | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a check that does not hold."""
+        return self.check is not None and self.check.failed
 
     @property
     def differs(self) -> bool:
@@ -58,6 +66,7 @@ class ResourceStatus:
 @dataclass
 class Observed:
     world: World
+    addresses: Sequence[str] = ()
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
@@ -183,7 +192,15 @@ class Observed:
             )
             for it in self.records
         ]
+        counted += [
+            ResourceStatus(it.address, "", int(bool(it.holds)), 0, 0, 0, (it.text,), False, int(it.failed), it)
+            for it in self.checks()
+        ]
         return sorted(counted, key=lambda it: it.address)
+
+    def checks(self) -> tuple[CheckState, ...]:
+        """How the chosen checks stand now."""
+        return stand(self.world, self.addresses)
 
     def _lacking(self, connection: str, found: Found) -> int:
         """How many constraints a unique key lacks."""
@@ -220,7 +237,7 @@ def observed(
     world: World, addresses: Sequence[str], pads: tuple[bytes, bytes] | None, *, count_extra: bool = False
 ) -> Observed:
     """Compile, make the temporary tables, forbid writes, compare."""
-    result = Observed(world)
+    result = Observed(world, addresses)
     intents: list[Intent] = []
     records: dict[str, PdsRecords] = {}
     reaches: list[Reach] = []
@@ -231,7 +248,7 @@ def observed(
     created = created_tables(result.objects)
     for address in addresses:
         resource = resources[address]
-        if isinstance(resource, SqlObjects):
+        if isinstance(resource, SqlObjects | Check):
             continue
         if isinstance(resource, PdsRecords):
             records[address] = resource

@@ -1,5 +1,6 @@
 """What the user wrote: specs read strictly from YAML, with the place of every value, and their JSON Schema."""
 
+from reconciler.spec.check import Check
 from reconciler.spec.collection import (
     Cascade,
     Collection,
@@ -38,6 +39,7 @@ __all__ = [
     "Blobs",
     "CarFile",
     "Cascade",
+    "Check",
     "Collection",
     "ColumnsExcept",
     "ConnectionSpec",

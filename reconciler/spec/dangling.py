@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from reconciler.spec.check import Check
 from reconciler.spec.collection import Collection, connection_and_table
 from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
@@ -67,6 +68,15 @@ def report_target(
         todo = did_you_mean(target, tuple(connections), f"declare it under `connections` in {declared_in}")
         problems.add(f"the connection `{target}` is not declared", at, todo=todo)
     _report_no_database(target, at, connections, problems)
+
+
+def report_check(
+    at: Path, check: Check, connections: Mapping[str, ConnectionSpec | None], declared_in: str, problems: Problems
+) -> None:
+    """Note a check whose connection is not declared or holds files."""
+    where: Path = (*at, "on") if check.on is not None else (*at, "coverage", "table")
+    if not problems.concerns(where) and (name := check.on or check.place()[0]):
+        report_target(where, name, connections, declared_in, problems)
 
 
 def report_records(
@@ -147,6 +157,10 @@ def report_needs(needs: Mapping[str, tuple[str, ...]], addresses: tuple[str, ...
     for address, needed in needs.items():
         at: Path = (*address.split("."), "needs")
         for index, text in enumerate(needed):
+            if text.startswith("checks.") and text in addresses:
+                todo = "leave it out; a check may need others, so that --only brings them along"
+                problems.add("checks are looked at last, so nothing can need one", (*at, index), todo=todo)
+                continue
             if text in addresses:
                 if text in needed[:index]:
                     problems.add(f"`{text}` stands twice in {dotted(at)}", (*at, index), todo="keep one")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from reconciler.spec.check import Check
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
 from reconciler.spec.models import Strict
@@ -52,6 +53,10 @@ class Document(Strict):
         default_factory=dict[str, ConnectionSpec],
         description="Named access to systems. Here alone ${env:NAME} and ${env:NAME:-default} read the environment.",
     )
+    checks: dict[Name, Check] = Field(
+        default_factory=dict[str, Check],
+        description="Facts that must hold after apply; a plan tells whether they hold already.",
+    )
     collections: dict[Name, Collection] = Field(
         default_factory=dict[str, Collection], description="Rows of a table, within a scope, as a source has them."
     )
@@ -69,7 +74,7 @@ class Document(Strict):
     )
 
 
-RESOURCE_SECTIONS = ("collections", "pds_records", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = ("collections", "pds_records", "sql_objects", "unique_keys", "checks")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
@@ -91,7 +96,6 @@ SECTIONS_TO_COME: dict[str, frozenset[str]] = {
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),
-    "checks": frozenset({"expect"}),
 }
 
 

@@ -12,7 +12,15 @@ from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, ResolvedConnection, resolve
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, objects_of, records_of, unique_key_of, variable_of
+from reconciler.spec.entries import (
+    check_of,
+    collection_of,
+    connection_of,
+    objects_of,
+    records_of,
+    unique_key_of,
+    variable_of,
+)
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
 from reconciler.spec.models import Resource
@@ -53,6 +61,7 @@ class Spec:
             self.document.pds_records,
             self.document.sql_objects,
             self.document.unique_keys,
+            self.document.checks,
         )
         named = zip(RESOURCE_SECTIONS, sections, strict=True)
         return {f"{section}.{name}": resources[name] for section, resources in named for name in sorted(resources)}
@@ -172,8 +181,12 @@ def _spec(
     sound_records = {name: it for name, it in records.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
+    checks = {name: check_of(root, name, it, tuple(variables), problems) for name, it in _section(tree, "checks")}
+    sound_checks = {name: it for name, it in checks.items() if it is not None}
     if whole:
         declared_in = _declared_in(root)
+        for name, it in sound_checks.items():
+            dangling.report_check(("checks", name), it, connections, declared_in, problems)
         for name, collection in sound.items():
             dangling.report_connections(name, collection, connections, declared_in, problems)
         for name, it in sound_objects.items():
@@ -182,18 +195,26 @@ def _spec(
             dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
         for name, it in sound_records.items():
             dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
-        read = [(sound, collections), (sound_records, records), (sound_objects, objects), (sound_keys, unique_keys)]
+        read = [
+            (sound, collections),
+            (sound_checks, checks),
+            (sound_records, records),
+            (sound_objects, objects),
+            (sound_keys, unique_keys),
+        ]
         if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
             needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
+            needs |= {f"checks.{name}": it.needs for name, it in sound_checks.items()}
             dangling.report_needs(needs, tuple(needs), problems)
     problems.raise_any()
     document = Document(
         version=1,
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
+        checks=sound_checks,
         collections=sound,
         pds_records=sound_records,
         sql_objects=sound_objects,

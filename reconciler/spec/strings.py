@@ -36,6 +36,8 @@ def is_sql(path: Path) -> bool:
     match path:
         case (
             ("collections" | "unique_keys" | "pds_records", _, "where")
+            | ("checks", _, "query")
+            | ("checks", _, "coverage", "where")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
         ):
@@ -106,7 +108,8 @@ def report_sql(root: Node, path: Path, declared: Sequence[str], problems: Proble
         return
     text = node.value
     try:
-        found = [part for part in sql.parse_condition(text) if isinstance(part, sql.Parameter)]
+        parse = sql.parse_query if path[-1] == "query" else sql.parse_condition
+        found = [part for part in parse(text) if isinstance(part, sql.Parameter)]
     except sql.Malformed as error:
         problems.add(error.what, path, place=place_in(node, error.offset), todo=error.todo)
         return

@@ -8,6 +8,7 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.spec.check import Check, Coverage, Expectation
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
@@ -18,7 +19,7 @@ from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
-_TAGS = frozenset({"text", "a list", "a mapping", "a CAR file", "nothing (null)"})
+_TAGS = frozenset({"text", "a value", "a list", "a mapping", "a CAR file", "nothing (null)"})
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -76,6 +77,12 @@ def _known(parent: Path) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec), *_keys(AtprotoSpec))))
         case ("collections", _):
             return _keys(Collection)
+        case ("checks", _):
+            return _keys(Check)
+        case ("checks", _, "expect"):
+            return _keys(Expectation)
+        case ("checks", _, "coverage"):
+            return _keys(Coverage)
         case ("sql_objects", _):
             return _keys(SqlObjects)
         case ("collections", _, "tables", _):
