@@ -2,6 +2,7 @@
 
 from reconciler.spec.check import Check
 from reconciler.spec.collection import (
+    AuditSource,
     Cascade,
     Collection,
     ColumnsExcept,
@@ -9,6 +10,7 @@ from reconciler.spec.collection import (
     Newer,
     OneTable,
     RowOptions,
+    SourceAudit,
     SourceRows,
     SourceTable,
     TableOptions,
@@ -36,6 +38,7 @@ from reconciler.spec.values import Number, Value, json_text
 __all__ = [
     "AtprotoConnection",
     "AtprotoSpec",
+    "AuditSource",
     "Blobs",
     "CarFile",
     "Cascade",
@@ -60,6 +63,7 @@ __all__ = [
     "Rule",
     "RuleSql",
     "Secret",
+    "SourceAudit",
     "SourceRows",
     "SourceTable",
     "Spec",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.spec.check import Check
-from reconciler.spec.collection import Collection, connection_and_table
+from reconciler.spec.collection import AuditSource, Collection, connection_and_table
 from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
 from reconciler.spec.pds_records import PdsRecords
@@ -34,6 +34,8 @@ def report_connections(
             todo = did_you_mean(connection, tuple(connections), f"declare it under `connections` in {declared_in}")
             problems.add(f"the connection `{connection}` is not declared", (*at, word), todo=todo)
     _report_no_table(source, (*at, "source"), connections, problems)
+    if isinstance(collection.source, AuditSource) and not problems.concerns((*at, "source", "audit")):
+        report_target((*at, "source", "audit"), collection.source.audit, connections, declared_in, problems)
     if target is None:
         return
     _report_no_database(target, (*at, target_word), connections, problems)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.spec.check import Check, Coverage, Expectation
-from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
+from reconciler.spec.collection import AuditSource, Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
 from reconciler.spec.models import Resource
@@ -19,7 +19,7 @@ from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
-_TAGS = frozenset({"text", "a value", "a list", "a mapping", "a CAR file", "nothing (null)"})
+_TAGS = frozenset({"text", "a value", "a list", "a mapping", "an audit log", "a CAR file", "nothing (null)"})
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -49,10 +49,7 @@ def unknown_key(path: Path, problems: Problems) -> None:
     known = _known(parent)
     what = f"unknown key `{word}` in {dotted(parent)}"
     meant = suggest(word, known)
-    if word == "audit" and parent[-1:] == ("source",):
-        problems.claim((*parent, "rows"))
-        problems.add("a source from an audit log is not supported yet", path, key=True)
-    elif _of_resource(parent) and (section := section_to_come(word)):
+    if _of_resource(parent) and (section := section_to_come(word)):
         problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
     elif _of_resource(parent) and word in _ELSEWHERE:
         problems.add(what, path, key=True, todo=_ELSEWHERE[word])
@@ -96,7 +93,7 @@ def _known(parent: Path) -> tuple[str, ...]:
         case ("pds_records", _, "blobs"):
             return _keys(Blobs)
         case (*_, "source"):
-            return _keys(InlineRows)
+            return (*_keys(InlineRows), *_keys(AuditSource))
         case (*_, "columns"):
             return _keys(ColumnsExcept)
         case (*_, "on_changed"):

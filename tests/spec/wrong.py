@@ -247,7 +247,18 @@ COLLECTIONS: list[tuple[str, str, str]] = [
     ),
     ("\ncollections:\n  a: { table: production.t, source: production }\n", "are the same table", "7:37"),
     ("\ncollections:\n  a: { table: production.T, source: production.t }\n", "are the same table", "7:37"),
-    ("\ncollections:\n  a: { table: production.t, source: { audit: x } }\n", "is not supported yet", "7:39"),
+    ("\ncollections:\n  a: { table: production.t, source: { audit: production.l } }\n", "`as_of` is missing", "7:29"),
+    ("\ncollections:\n  a: { table: production.t, source: { audit: x, as_of: y } }\n", "`x` names no table", "7:46"),
+    (
+        "\ncollections:\n  a: { table: production.t, source: { audit: prod.l, as_of: y } }\n",
+        "`prod` is not declared",
+        "7:46",
+    ),
+    (
+        "\ncollections:\n  a: { table: production.t, source: { audit: production.l, of: y } }\n",
+        "unknown key `of`",
+        "7:60",
+    ),
     ("\ncollections:\n  a: { table: production.t, source: { row: [] } }\n", "did you mean `rows`?", "7:39"),
     (
         "\ncollections:\n  a: { table: production.t, source: [x] }\n",
