@@ -30,6 +30,7 @@ from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
 from reconciler.systems.postgres.executor import Outcome, Settings, execute, execute_apart, retriable
+from reconciler.systems.postgres.investigate import Investigation, Limits
 
 if TYPE_CHECKING:
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
@@ -374,6 +375,23 @@ def cascade(session: Session, connection_table: str) -> CascadeNode:
         table = find_table(world, connection, name, None)
         world.session(connection).forbid_writes()
         return cascade_tree(world.session(connection), world.catalog(connection), table)
+
+
+def investigate(
+    session: Session,
+    connection: str,
+    *,
+    log: str | None = None,
+    since: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    rows: int = 1000,
+    percent: int = 10,
+) -> Investigation:
+    """What an audit log tells of mass operations, and what it cannot tell."""
+    from reconciler.kinds.audit_logs import look_into
+
+    with opened(load(session), snapshots=True) as world, session.progress.task("reading the log", None):
+        return look_into(world, connection, log, since, columns or {}, Limits(rows, percent))
 
 
 def graph(session: Session) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:

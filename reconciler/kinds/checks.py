@@ -60,14 +60,11 @@ def _bound(spec: Spec, parts: Sequence[str | Parameter]) -> tuple[Part, ...]:
 
 def _may_be_secret(spec: Spec, text: str) -> bool:
     """Whether the query names a sensitive column of any collection, or takes columns without naming them."""
-    collections = spec.document.collections.values()
-    sensitive = {
-        name.lower() for it in collections for options in (it, *it.tables.values()) for name in options.sensitive
-    }
-    if not sensitive:
+    names = {name.lower() for name in spec.sensitive()}
+    if not names:
         return False
     return (
-        bool(sensitive & {word.lower() for word in _WORD.findall(text)})
+        bool(names & {word.lower() for word in _WORD.findall(text)})
         or re.search(r"(?<!\()\*(?!\s*\))", text) is not None
     )
 

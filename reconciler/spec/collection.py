@@ -92,11 +92,11 @@ def _shape(value: object) -> str:
 
 
 def _source_shape(value: object) -> str:
-    match value:
-        case AuditSource() | {"audit": _} | {"as_of": _}:
-            return "an audit log"
-        case _:
-            return _shape(value)
+    if isinstance(value, AuditSource):
+        return "an audit log"
+    if isinstance(value, dict) and ("audit" in value or "as_of" in value):
+        return "an audit log"
+    return _shape(cast("object", value))
 
 
 def _by_shape(message: str) -> Discriminator:

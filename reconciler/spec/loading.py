@@ -66,6 +66,11 @@ class Spec:
         named = zip(RESOURCE_SECTIONS, sections, strict=True)
         return {f"{section}.{name}": resources[name] for section, resources in named for name in sorted(resources)}
 
+    def sensitive(self) -> frozenset[str]:
+        """Every column that some collection calls sensitive."""
+        collections = self.document.collections.values()
+        return frozenset(name for it in collections for some in (it, *it.tables.values()) for name in some.sensitive)
+
     def objects_file(self, name: str) -> ObjectsFile:
         """The statements of `sql_objects.<name>`, read from its file."""
         file = self.document.sql_objects[name].file

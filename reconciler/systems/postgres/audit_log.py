@@ -129,7 +129,7 @@ def recognise(table: Table, given: Mapping[str, str] | None = None) -> Log | Non
     if any(word not in columns for word in _NEEDED) or not table.columns[columns["at"]].type.startswith("timestamp"):
         return None
     if {"row_data", "changed_fields", "action"} <= table.columns.keys() and not given:
-        return Log(table, columns, LOGGED_ACTIONS)
+        return Log(table, {**columns, "old": "row_data", "new": "changed_fields"}, LOGGED_ACTIONS)
     for word in ("key", "old", "new"):
         type_ = table.columns[columns[word]].type if word in columns else ""
         if type_ and type_ not in _JSON and not type_.endswith("hstore"):
