@@ -86,7 +86,8 @@ def _timeline(found: Investigation) -> list[Item]:
     events: list[tuple[str, int, Item]] = []
     if found.first is not None:
         events.append((found.first, 0, (f"{_time(found.first)}  the log begins", [])))
-    events += [(it.first, 1, _mass(it)) for it in found.masses]
+    guessed = {it.table for it in found.recorded if "INSERT" in it.never or "DELETE" in it.never}
+    events += [(it.first, 1, _mass(it, "about " if it.table in guessed else "")) for it in found.masses]
     events += [(it.first, 2, _burst(it)) for it in found.bursts]
     events += [(it.first, 3, _finished(it)) for it in found.finished]
     items = [item for _, _, item in sorted(events, key=lambda event: event[:2])]
@@ -95,8 +96,8 @@ def _timeline(found: Investigation) -> list[Item]:
     return items
 
 
-def _mass(it: Mass) -> Item:
-    share = f" ({100 * it.rows / it.of:.1f}% of {it.of:,})" if it.of and it.of >= it.rows else ""
+def _mass(it: Mass, about: str) -> Item:
+    share = f" ({100 * it.rows / it.of:.1f}% of {about}{it.of:,})" if it.of and it.of >= it.rows else ""
     moment = it.first == it.last
     how = "in one statement" if moment else f"in one transaction, until {_time(it.last)}"
     what = (
@@ -136,7 +137,7 @@ def _who(
     parts = [
         f"by {role}" if role else "by an unknown role",
         f"with {cut(application, 64)}" if application else "no application named",
-        f"from {client}" if client else "from the server itself, or the log does not say",
+        f"from {client}" if client else "no address recorded",
         *([f"transaction {transaction}"] if transaction else []),
         *([f"plan {plan}"] if plan else []),
     ]

@@ -149,6 +149,13 @@ def test_rows_rebuilt_under_new_ids_are_not_doubled(audited: Bench) -> None:
     assert plan.header.summary == {"insert": 10, "update": 0, "delete": 0}
 
 
+def test_rows_rebuilt_without_a_record_are_not_doubled_either(audited: Bench) -> None:
+    audited.production.sql("DELETE FROM t WHERE id <= 40; DROP TRIGGER audit_insert ON t")
+    audited.production.sql("INSERT INTO t SELECT 200 + g, 'n' || g FROM generate_series(1, 30) g")
+    past(audited, ", key: [name]")
+    assert audited.plan().header.summary == {"insert": 10, "update": 0, "delete": 0}
+
+
 def test_it_fills_another_database(audited: Bench) -> None:
     audited.backup.sql("CREATE TABLE t (id int PRIMARY KEY, name text UNIQUE, note text)")
     audited.production.sql("UPDATE t SET note = 'later'; DELETE FROM t WHERE id <= 40")

@@ -86,9 +86,13 @@ def _columns(table: Table) -> list[Column]:
 
 
 def as_of(
-    session: Session, log: Log, table: Table, moment: str, number: int, address: str, place: Location | None, *, whole: bool = False
+    session: Session, log: Log, table: Table, moment: str, number: int, address: str, place: Location | None, *,
+    whole: bool = False, natural: Sequence[str] = (),
 ) -> tuple[Table, AsOf]:  # fmt: skip
-    """The table's past as a relation, and what has to be made and filled for it; `whole`: as a table, whose rows have positions."""
+    """The table's past as a relation, and what has to be made and filled for it; `whole`: as a table, whose rows have positions.
+
+    Of two rows with the same `natural` key, one brought back by the log and one that the log does not know, the second came later.
+    """
     _refuse(session, log, table, moment, address, place)
     h, w, v = (ident(f"rc_{letter}_{number}") for letter in "hwv")
     keys, names = key_names(len(table.primary_key)), _columns(table)
@@ -99,9 +103,14 @@ def as_of(
         q("CREATE TEMP TABLE {} ({}, id int8, op text, old jsonb, live bool DEFAULT false) ON COMMIT DROP", h, typed),
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", w, listed, relation(table.name)),
     ]  # fmt: skip
+    later = (
+        q(" AND NOT EXISTS (SELECT FROM {w} w WHERE {on})", w=w, on=on_keys("w", natural, "t", natural))
+        if natural
+        else raw("")
+    )
     untouched = q(
-        "SELECT {cols} FROM {w} UNION ALL SELECT {cols} FROM {t} t WHERE NOT EXISTS (SELECT FROM {h} h WHERE {on})",
-        cols=listed, w=w, t=relation(table.name), h=h, on=on_keys("h", keys, "t", table.primary_key)
+        "SELECT {cols} FROM {w} UNION ALL SELECT {cols} FROM {t} t WHERE NOT EXISTS (SELECT FROM {h} h WHERE {on}){later}",
+        cols=listed, w=w, t=relation(table.name), h=h, on=on_keys("h", keys, "t", table.primary_key), later=later,
     )  # fmt: skip
     filled = [
         *_first_records(log, table, moment, h, keys, key_columns),
