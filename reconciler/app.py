@@ -7,7 +7,7 @@ command line's. Planning holds one read-only snapshot per database; applying hol
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import run_objects
+from reconciler.kinds.checks import FailedCheckError, Watch, stand
 from reconciler.kinds.observe import Observed, ResourceStatus, observed
 from reconciler.kinds.processes import rows_of
 from reconciler.kinds.reread import digest_pads, rereading
@@ -27,16 +28,18 @@ from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
-from reconciler.plan.step import Step, Verb
+from reconciler.plan.step import Check, Step, Verb
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
 from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settings, execute, execute_apart, retriable
+from reconciler.systems.postgres.investigate import Investigation, Limits
 from reconciler.systems.storage.apply import Outcome as ObjectsOutcome
 
 if TYPE_CHECKING:
     from reconciler.kinds.processes_run import Called
     from reconciler.systems.pds.apply import Outcome as RecordsOutcome
+    from reconciler.systems.postgres.session import Session as PostgresSession
 
 ATTEMPTS = 3
 PATIENCE = 5.0  # seconds
@@ -72,6 +75,7 @@ class Applied:
     converged: bool | None
     remaining: tuple[str, ...]
     code: Exit
+    checks: tuple[Check, ...] = ()
 
 
 def load(session: Session) -> Spec:
@@ -100,12 +104,14 @@ def _plan(
         found = seen.steps()
         by_id = {item.step.id: item for item in found.steps}
         ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
+        checks = stand(world, seen.addresses, created=any(step.verb is Verb.CREATE for step in ordered))
         header = Header(
             spec=spec.canonical(),
             variables=dict(spec.variables),
             connections=world.fingerprints(),
             deferred=tuple(seen.deferred),
             hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
+            checks=checks,
         )
         with session.progress.task("writing the plan", sum(step.count for step in ordered)):
             return plan_file.write(out, header, [replace(by_id[step.id], step=step) for step in ordered])
@@ -182,9 +188,11 @@ def apply(
     notes: list[str] = []
     unsettled: list[str] = []
     codes: list[Exit] = []
+    watch = Watch.of(spec, plan.header.checks)
     with opened(spec, snapshots=False, tell=_telling(session)) as world:
-        _check_fingerprints(plan, world)
-        for connection, steps in runs(plan.steps):
+        _check_fingerprints(plan, world, watch.connections())
+        parts = runs(plan.steps)
+        for at, (connection, steps) in enumerate(parts):
             if rehearse and steps[0].verb is Verb.CALL:
                 notes.append(f"not rehearsed: {steps[0].id}, whose calls cannot be taken back, and what follows it")
                 break
@@ -204,9 +212,9 @@ def apply(
                 elif world.is_storage(connection):
                     outcome = run_objects(world, plan, connection, steps, session.progress, rehearse=rehearse)
                 else:
-                    outcome = _run(plan, spec, connection, steps, settings, session)
+                    outcome = _run(plan, spec, connection, steps, settings, session, watch.within(parts, at))
             except ReconcilerError as error:
-                if done and error.code is Exit.ERROR:
+                if done and error.code is Exit.ERROR and not isinstance(error, FailedCheckError):
                     error.code = Exit.PARTIAL
                 raise
             done += [_outcome(step, outcome) for step in steps]
@@ -216,11 +224,24 @@ def apply(
                 break
         done += [StepOutcome(s.id, skipped=s.count) for s in plan.steps[len(done) :] if any(it.failed for it in done)]
     if rehearse:
-        return Applied(tuple(done), tuple(notes), None, tuple(unsettled), Exit.ERROR if unsettled else Exit.DONE)
+        notes += [f"not rehearsed: {address}, which is asked after everything" for address in watch.rest()]
+        code = Exit.ERROR if unsettled else Exit.DONE
+        return Applied(tuple(done), tuple(notes), None, tuple(unsettled), code, watch.answers())
+    if not any(it.failed for it in done):
+        watch.found += _now(spec, watch.rest(), session)
     converged, left, aside = _converged(plan, spec, session, settings) if plan.steps else (True, (), ())
     notes += aside
-    code = gravest(*codes, Exit.ERROR if unsettled or not converged else Exit.DONE)
-    return Applied(tuple(done), tuple(notes), converged, (*unsettled, *left), code)
+    wrong = unsettled or not converged or any(it.failed for it in watch.found)
+    code = gravest(*codes, Exit.ERROR if wrong else Exit.DONE)
+    return Applied(tuple(done), tuple(notes), converged, (*unsettled, *left), code, watch.answers())
+
+
+def _now(spec: Spec, addresses: Sequence[str], session: Session) -> tuple[Check, ...]:
+    """How checks stand that no transaction of the apply could look at."""
+    if not addresses:
+        return ()
+    with opened(spec, snapshots=True, tell=_telling(session)) as world:
+        return stand(world, addresses)
 
 
 def _base(plan: Plan, session: Session) -> Path:
@@ -250,9 +271,9 @@ def _declared(plan: Plan, section: str) -> list[Mapping[str, object]]:
     return list(declared.values()) if isinstance(declared, dict) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _check_fingerprints(plan: Plan, world: World) -> None:
+def _check_fingerprints(plan: Plan, world: World, checked: set[str]) -> None:
     """A plan belongs to the databases it was made on."""
-    for name in sorted({step.connection for step in plan.steps}):
+    for name in sorted({step.connection for step in plan.steps} | checked):
         planned = plan.header.connections.get(name, {}).get("fingerprint")
         if not world.is_same(name, planned or ""):
             what, why = "database", "cluster, timeline or database name differ"
@@ -295,8 +316,9 @@ def _run_records(
 
 
 def _run(
-    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session
-) -> Outcome:
+    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session,
+    at_end: Callable[[PostgresSession], None] = lambda session: None,
+) -> Outcome:  # fmt: skip
     """One transaction; tried again, on a new connection, where nothing of it was kept and trying again may help."""
     attempt = 0
     while True:
@@ -309,7 +331,8 @@ def _run(
                 if steps[0].apart:
                     return execute_apart(world.session(connection), plan, steps[0])
                 pads = digest_pads(spec, session.environ)
-                return execute(world.session(connection), plan, steps, settings, pads, rereading(world), task.advance)
+                database = world.session(connection)
+                return execute(database, plan, steps, settings, pads, rereading(world), task.advance, at_end)
         except Exception as error:
             if not retriable(error):
                 raise
@@ -421,6 +444,23 @@ def cascade(session: Session, connection_table: str) -> CascadeNode:
         table = find_table(world, connection, name, None)
         world.session(connection).forbid_writes()
         return cascade_tree(world.session(connection), world.catalog(connection), table)
+
+
+def investigate(
+    session: Session,
+    connection: str,
+    *,
+    log: str | None = None,
+    since: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    rows: int = 1000,
+    percent: int = 10,
+) -> Investigation:
+    """What an audit log tells of mass operations, and what it cannot tell."""
+    from reconciler.kinds.audit_logs import look_into
+
+    with opened(load(session), snapshots=True) as world, session.progress.task("reading the log", None):
+        return look_into(world, connection, log, since, columns or {}, Limits(rows, percent))
 
 
 def graph(session: Session) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "Count what is in sync and what is not.",
     "extract": "Save what the sources hold now as files.",
     "cascade": "Show what a delete would take with it.",
+    "investigate": "Tell what an audit log knows.",
     "graph": "Draw what depends on what.",
     "schema": "Print the JSON Schema of specs, for editors.",
 }

@@ -97,7 +97,7 @@ def _wanted(plan: Plan, *, sure: bool) -> bool:
 
     click.echo(text.render(plan), nl=False, err=True)
     if plan.empty:
-        return False
+        return bool(plan.header.checks)
     if sure or confirm("Apply these changes?"):
         return True
     tell("Nothing was applied.")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from reconciler.cli.terminal import tell, write
-from reconciler.views.escape import cut_middle
+from reconciler.views.escape import cut_middle, plain
 
 if TYPE_CHECKING:
     from reconciler.app import Applied, StepOutcome
@@ -33,6 +33,7 @@ def _lines(applied: Applied, *, rehearse: bool) -> list[str]:
     totals = {name: sum(_count(step, name) for step in applied.steps) for name in _OUTCOMES}
     verb = "Rehearsed and rolled back" if rehearse else "Apply"
     counts = [f"{count:,} {name}" for name, count in totals.items() if count or name in ("applied", "already")]
+    steps += [f"  {plain(it.text)}" for it in applied.checks]
     return [*steps, *([""] if steps else []), f"{verb}: {', '.join(counts)}{_convergence(applied, rehearse)}"]
 
 

@@ -42,6 +42,8 @@ def command(
         write(f"{line}\n" for line in table(found))
     if folder is not None:
         tell(*(f"Wrote {path}" for path in app.status_csv(session, folder)))
+    if any(it.failed for it in found):
+        return Exit.ERROR
     return Exit.CHANGES if any(it.differs for it in found) else Exit.DONE
 
 

@@ -13,18 +13,22 @@ from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.spec import (
+    AuditSource,
     Cascade,
     Collection,
     ColumnsExcept,
     Newer,
     OneTable,
     RowOptions,
+    SourceAudit,
     SourceRows,
     SourceTable,
     json_text,
 )
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import find
+from reconciler.systems.postgres.as_of import AsOf, as_of
+from reconciler.systems.postgres.audit_log import find_log
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.closure import dependents, scopes
 from reconciler.systems.postgres.exchange import Reached
@@ -61,14 +65,16 @@ class Compiled:
 
     intents: Sequence[Intent]
     notes: Sequence[str] = ()
-    reaches: Sequence[Reached] = ()
+    reaches: Sequence[AsOf | Reached] = ()
 
 
 def compile_collection(world: World, address: str, collection: Collection, first: int) -> Compiled:
     """One collection, its intents numbered from `first`."""
     match collection.scope():
         case OneTable(connection=connection, table=name, where=where):
-            return Compiled([_one(world, address, collection, connection, name, where, first)])
+            reaches: list[AsOf] = []
+            intent = _one(world, address, collection, connection, name, where, first, reaches)
+            return Compiled([intent], _gaps(reaches), reaches)
         case Cascade(connection=connection, roots=roots, follow=follow):
             return _cascade(world, address, collection, connection, roots, follow, first)
 
@@ -94,14 +100,15 @@ def _condition(world: World, session: Session, text: str, table: Table, place: L
 
 
 def _one(
-    world: World, address: str, collection: Collection, connection: str, name: TableName, where: str | None, number: int
-) -> Intent:
+    world: World, address: str, collection: Collection, connection: str, name: TableName, where: str | None, number: int,
+    reaches: list[AsOf],
+) -> Intent:  # fmt: skip
     place = place_of(world, address, "table")
     target = find_table(world, connection, name, place)
     session = world.session(connection)
     scope_place = place_of(world, address, "where")
     scope = Scope(_condition(world, session, where, target, scope_place)) if where else Scope()
-    source = _source(world, address, collection, target, connection)
+    source = _source(world, address, collection, target, connection, number, reaches)
     if source is None:
         raise ReconcilerError(
             f"{address}: the source has no table {target.name.name}", where=place_of(world, address, "source"),
@@ -119,13 +126,16 @@ def _one(
 
 
 def _source(
-    world: World, address: str, collection: Collection, target: Table, connection: str
-) -> TableSource | LinesSource | None:
+    world: World, address: str, collection: Collection, target: Table, connection: str, number: int, reaches: list[AsOf],
+    *, cyclic: bool = False,
+) -> TableSource | LinesSource | None:  # fmt: skip
     match collection.source_ref():
         case SourceRows(rows=rows):
             return LinesSource(
                 lambda: (f"{json_text(row)}\n".encode() for row in rows), ValuesAre.NATURAL, f"rows of {address}"
             )
+        case SourceAudit(connection=name, log=log, as_of=moment):
+            return _past(world, address, collection, target, (name, log, moment), number, reaches, cyclic=cyclic)
         case SourceTable(connection=name, table=table):
             files = world.files(name)
             if files is not None:
@@ -144,6 +154,35 @@ def _source(
                     f"{address}: source and table are the same", where=place_of(world, address, "source")
                 )
             return TableSource(world.session(name), there)
+
+
+def _past(
+    world: World, address: str, collection: Collection, target: Table, of: tuple[str, TableName, str], number: int,
+    reaches: list[AsOf], *, cyclic: bool,
+) -> TableSource | None:  # fmt: skip
+    """The rows of the table of the same name, beside the log, as they were."""
+    name, log_name, moment = of
+    place = place_of(world, address, "source", "audit")
+    there = world.catalog(name).find(target.name)
+    if there is None:
+        return None
+    if collection.sensitive and name != collection.scope().connection:
+        raise ReconcilerError(
+            f"{address}: sensitive columns cannot come from an audit log on another connection yet", where=place
+        )
+    session = world.session(name)
+    log = find_log(world.catalog(name), name, log_name, where=place)
+    key = collection.options(target.name).key or ()
+    natural = key if set(key) != set(there.primary_key) and all(name in there.columns for name in key) else ()
+    past, reach = as_of(session, log, there, moment, number, address, place, whole=cyclic, natural=natural)
+    reach.make()
+    reaches.append(reach)
+    return TableSource(session, past)
+
+
+def _gaps(reaches: Sequence[AsOf]) -> list[str]:
+    """What a log cannot tell of a table, for want of triggers."""
+    return [gap for reach in reaches for gap in reach.gaps]
 
 
 def _intent(
@@ -204,9 +243,35 @@ def _intent(
         max_delete=str(options.max_delete),
         protect=collection.protect,
         root=root,
-        source_name=collection.source if isinstance(collection.source, str) else "the rows given",
+        source_name=_source_name(collection),
         place=place,
     )
+
+
+def _source_name(collection: Collection) -> str:
+    match collection.source:
+        case str() as name:
+            return name
+        case AuditSource(audit=audit, as_of=moment):
+            return f"{audit} as of {moment}"
+        case _:
+            return "the rows given"
+
+
+def _cyclic(catalog: Catalog, tables: Sequence[TableName]) -> set[TableName]:
+    """Tables whose foreign keys lead back to themselves."""
+    found: set[TableName] = set()
+    for start in tables:
+        seen: set[TableName] = set()
+        queue = [start]
+        while queue:
+            for key in catalog.tables[queue.pop()].references:
+                if key.parent in tables and key.parent not in seen:
+                    seen.add(key.parent)
+                    queue.append(key.parent)
+        if start in seen:
+            found.add(start)
+    return found
 
 
 def _cascade(
@@ -231,8 +296,15 @@ def _cascade(
                 f"{address}: {name} does not depend on the roots", where=place_of(world, address, "tables", str(name)),
                 todo=f"the tables are {', '.join(str(table) for table in tables)}",
             )  # fmt: skip
-    sources = {name: _source(world, address, collection, catalog.tables[name], connection) for name in tables}
     numbers = {name: number for number, name in enumerate(tables, first)}
+    pasts: list[AsOf] = []
+    cyclic = _cyclic(catalog, tables)
+    sources = {
+        name: _source(
+            world, address, collection, catalog.tables[name], connection, numbers[name], pasts, cyclic=name in cyclic
+        )
+        for name in tables
+    }
 
     def source_relation(name: TableName) -> Composable | None:
         match sources[name]:
@@ -279,4 +351,11 @@ def _cascade(
         notes.append(
             f"{blind} grants no temporary tables: a row whose keys lead to the roots on one side only is found there alone"
         )
-    return Compiled(intents, notes, (Reached(target_reach, source_reach),))
+    return Compiled(
+        intents,
+        [*notes, *_gaps(pasts)],
+        (
+            *pasts,
+            Reached(target_reach, source_reach),
+        ),
+    )

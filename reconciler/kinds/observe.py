@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import compile_prefix
+from reconciler.kinds.checks import stand
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.processes import (
     Waiting,
@@ -30,8 +31,10 @@ from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
+from reconciler.plan.step import Check as CheckState
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import BucketPrefix, Collection, PdsRecords, Process, Resource, SqlObjects, UniqueKey
+from reconciler.spec import BucketPrefix, Check, Collection, PdsRecords, Process, Resource, SqlObjects, UniqueKey
+from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.described import Objects, find_described
 from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
 from reconciler.systems.postgres.differ import Found
@@ -63,6 +66,12 @@ class ResourceStatus:
     notes: tuple[str, ...]
     deletes_extra: bool
     wrong: int = 0
+    check: CheckState | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a check that does not hold."""
+        return self.check is not None and self.check.failed
 
     @property
     def differs(self) -> bool:
@@ -72,6 +81,7 @@ class ResourceStatus:
 @dataclass
 class Observed:
     world: World
+    addresses: Sequence[str] = ()
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
@@ -221,7 +231,15 @@ class Observed:
             for it in self.records
         ]
         counted += [ResourceStatus(**status_of_process(self.world, it)) for it in self.processes]
+        counted += [
+            ResourceStatus(it.address, "", int(bool(it.holds)), 0, 0, 0, (it.text,), False, int(it.failed), it)
+            for it in self.checks()
+        ]
         return sorted(counted, key=lambda it: it.address)
+
+    def checks(self) -> tuple[CheckState, ...]:
+        """How the chosen checks stand now."""
+        return stand(self.world, self.addresses)
 
     def _lacking(self, connection: str, found: Found) -> int:
         """How many constraints a unique key lacks."""
@@ -266,10 +284,10 @@ def observed(
     world: World, addresses: Sequence[str], pads: tuple[bytes, bytes] | None, *, count_extra: bool = False
 ) -> Observed:
     """Compile, make the temporary tables, forbid writes, compare."""
-    result = Observed(world)
+    result = Observed(world, addresses)
     intents: list[Intent] = []
     records: dict[str, PdsRecords] = {}
-    reaches: list[Reached] = []
+    reaches: list[AsOf | Reached] = []
     resources = world.spec.resources()
     files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
     result.objects = find_objects(world, files)
@@ -277,7 +295,7 @@ def observed(
     created = created_tables(result.objects)
     for address in addresses:
         resource = resources[address]
-        if isinstance(resource, SqlObjects):
+        if isinstance(resource, SqlObjects | Check):
             continue
         if isinstance(resource, PdsRecords):
             records[address] = resource

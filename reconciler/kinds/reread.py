@@ -11,6 +11,7 @@ from reconciler.kinds.world import World
 from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.step import Verb
 from reconciler.spec import Spec
+from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import settle_columns, stage_rows, temporary_tables
 from reconciler.systems.postgres.executor import Secrets
@@ -50,6 +51,10 @@ def rereading(world: World) -> Secrets:
         collection = world.spec.document.collections[address.partition(".")[2]]
         made = compile_collection(world, address, collection, next(first))
         intent = next(it for it in made.intents if full_name(it.target.name) == item.step.target)
+        for reach in made.reaches:
+            if isinstance(reach, AsOf) and reach.number == intent.number:
+                reach.make()
+                reach.fill()
         session.run(join(temporary_tables(intent), "; "))
         if isinstance(intent.source, LinesSource):
             available, types = load_lines(session, intent, intent.source), dict[str, str]()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.plan.step import Change, Deferred, Hazard, Image, Kept, Step, Verb
+from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
 
@@ -34,6 +34,8 @@ class Header:
     summary: Mapping[str, int] = field(default_factory=dict[str, int])
     deferred: tuple[Deferred, ...] = ()
     hazards: tuple[Hazard, ...] = ()
+    checks: tuple[Check, ...] = ()
+    """What apply looks at after the last step, and how it stood when the plan was made."""
 
 
 def dumps(value: object) -> str:
@@ -63,6 +65,11 @@ def header_line(header: Header, plan_id: str | None) -> str:
     tree["hazards"] = [
         {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
     ]
+    if header.checks:
+        tree["checks"] = [
+            {"address": it.address, "severity": it.severity, "holds": it.holds, "found": it.found}
+            for it in header.checks
+        ]
     return dumps(tree)
 
 
@@ -270,6 +277,7 @@ def _read(path: Path, file: IO[bytes]) -> Plan:
         summary=head["summary"],
         deferred=tuple(Deferred(**it) for it in head["deferred"]),
         hazards=tuple(Hazard(**it) for it in head["hazards"]),
+        checks=tuple(Check(**it) for it in head.get("checks", ())),
     )
     digest = hashlib.sha256()
     steps: list[Step] = []

@@ -71,7 +71,7 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
         drafts.append(draft)
         original[draft.id] = step
         must += [(draft.id, renamed[before]) for before in step.needs if before in renamed]
-    header = replace(plan.header, hazards=tuple(hazards), deferred=())
+    header = replace(plan.header, hazards=tuple(hazards), deferred=(), checks=())
     return header, [
         _planned(plan, original[step.id], step, None if only is None else only[original[step.id].id])
         for step in arrange(drafts, must)

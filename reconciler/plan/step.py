@@ -113,6 +113,34 @@ class Deferred:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A fact that apply makes sure of after its last step, and how it stands: `found` is a phrase.
+
+    `holds` is None where nobody has looked yet.
+    """
+
+    address: str
+    severity: str
+    """error or warn."""
+    holds: bool | None
+    found: str
+
+    @property
+    def failed(self) -> bool:
+        return self.holds is False and self.severity == "error"
+
+    @property
+    def text(self) -> str:
+        match self.holds:
+            case True:
+                return f"{self.address} holds: {self.found}"
+            case False:
+                return f"{self.address} {'fails' if self.severity == 'error' else 'does not hold'}: {self.found}"
+            case None:
+                return f"{self.address} cannot be asked yet: {self.found}"
+
+
+@dataclass(frozen=True)
 class Hazard:
     """A risk a reviewer must see. `kind` is a stable word; `text` a sentence; `count` rows concerned."""
 

@@ -1,7 +1,9 @@
 """What the user wrote: specs read strictly from YAML, with the place of every value, and their JSON Schema."""
 
 from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow, SignedUrl
+from reconciler.spec.check import Check
 from reconciler.spec.collection import (
+    AuditSource,
     Cascade,
     Collection,
     ColumnsExcept,
@@ -9,6 +11,7 @@ from reconciler.spec.collection import (
     Newer,
     OneTable,
     RowOptions,
+    SourceAudit,
     SourceRows,
     SourceTable,
     TableOptions,
@@ -42,10 +45,12 @@ from reconciler.spec.values import Number, Value, json_text
 __all__ = [
     "AtprotoConnection",
     "AtprotoSpec",
+    "AuditSource",
     "Blobs",
     "BucketPrefix",
     "CarFile",
     "Cascade",
+    "Check",
     "Collection",
     "ColumnsExcept",
     "CommandCall",
@@ -78,6 +83,7 @@ __all__ = [
     "Secret",
     "SetRow",
     "SignedUrl",
+    "SourceAudit",
     "SourceRows",
     "SourceTable",
     "Spec",

@@ -74,8 +74,29 @@ class InlineRows(Strict):
     )
 
 
+class AuditSource(Strict):
+    """Rows as an audit log tells that they were."""
+
+    audit: Annotated[str, Field(min_length=1)] = Field(
+        description="The log: connection.table or connection.schema.table. The table itself is read beside it, for rows that "
+        "have not changed since.",
+        examples=["production.audit_log"],
+    )
+    as_of: Annotated[str, Field(min_length=1)] = Field(
+        description="The moment: statements that began later are taken back.", examples=["2025-12-10T04:24:00Z"]
+    )
+
+
 def _shape(value: object) -> str:
     return describe(value) if not isinstance(value, Strict) else "a mapping"
+
+
+def _source_shape(value: object) -> str:
+    if isinstance(value, AuditSource):
+        return "an audit log"
+    if isinstance(value, dict) and ("audit" in value or "as_of" in value):
+        return "an audit log"
+    return _shape(cast("object", value))
 
 
 def _by_shape(message: str) -> Discriminator:
@@ -92,8 +113,14 @@ OnChanged: TypeAlias = Annotated[
     _by_shape("on_changed is update, fill or keep, or { newer: column }"),
 ]
 Source: TypeAlias = Annotated[
-    Annotated[ColumnName, Tag("text")] | Annotated[InlineRows, Tag("a mapping")],
-    _by_shape("a source is a connection, connection.table, or { rows: [{…}] }"),
+    Annotated[ColumnName, Tag("text")]
+    | Annotated[InlineRows, Tag("a mapping")]
+    | Annotated[AuditSource, Tag("an audit log")],
+    Discriminator(
+        _source_shape,
+        custom_error_type="shape",
+        custom_error_message="a source is a connection, connection.table, { rows: [{…}] }, or { audit: …, as_of: … }",
+    ),
 ]
 OnMissingParents: TypeAlias = Annotated[
     Annotated[OnMissingParent, Tag("text")]
@@ -178,6 +205,15 @@ class SourceRows:
 
 
 @dataclass(frozen=True)
+class SourceAudit:
+    """Rows as a log tells that they were at a moment."""
+
+    connection: str
+    log: TableName
+    as_of: str
+
+
+@dataclass(frozen=True)
 class OneTable:
     """The rows of one table that satisfy `where`."""
 
@@ -210,7 +246,7 @@ class Collection(Resource, RowOptions):
     source: Source | None = Field(
         None,
         description="Where the rows are as they should be: a connection (the same table there), connection.table, "
-        "connection.schema.table, or { rows: [{…}] }.",
+        "connection.schema.table, { rows: [{…}] }, or { audit: connection.table, as_of: time }: as an audit log tells that they were.",
         examples=["backup", "backup.archive.publications"],
     )
     where: Condition | None = Field(
@@ -248,13 +284,18 @@ class Collection(Resource, RowOptions):
             raise ValueError(f"`{self.table}` lacks a table: write connection.table")
         return connection, table
 
-    def source_ref(self) -> SourceTable | SourceRows:
+    def source_ref(self) -> SourceTable | SourceRows | SourceAudit:
         """Where the rows come from."""
         match self.source:
             case None:
                 raise TypeError("the collection has no source")
             case InlineRows(rows=rows):
                 return SourceRows(cast("tuple[Mapping[str, Value], ...]", rows))
+            case AuditSource(audit=audit, as_of=as_of):
+                connection, log = connection_and_table(audit)
+                if log is None:
+                    raise ValueError(f"`{audit}` names no table: write connection.table")
+                return SourceAudit(connection, log, as_of)
             case text:
                 return SourceTable(*connection_and_table(text))
 

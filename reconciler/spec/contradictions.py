@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from reconciler.plan.names import TableName
-from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, RowOptions, connection_and_table
+from reconciler.spec.collection import (
+    AuditSource,
+    Collection,
+    ColumnsExcept,
+    InlineRows,
+    RowOptions,
+    connection_and_table,
+)
 from reconciler.spec.problems import Problems, dotted
 from reconciler.spec.unique_key import Rule, UniqueKey
 from reconciler.spec.values import Path, Value, json_text
@@ -191,6 +198,11 @@ def _names(collection: Collection, at: Path, problems: Problems) -> None:
             if word == "source" and table is not None and collection.into is not None:
                 todo = "write the connection alone: every table has its own name there"
                 problems.add("one table cannot be the source of several", (*at, word), todo=todo)
+    if isinstance(collection.source, AuditSource):
+        try:
+            collection.source_ref()
+        except ValueError as error:
+            problems.add(str(error), (*at, "source", "audit"), todo="write connection.table or connection.schema.table")
     if collection.into is not None:
         try:
             _, table = connection_and_table(collection.into)

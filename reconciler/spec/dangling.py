@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from reconciler.spec.collection import Collection, connection_and_table
+from reconciler.spec.check import Check
+from reconciler.spec.collection import AuditSource, Collection, connection_and_table
 from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
 from reconciler.spec.http import HttpSpec
@@ -36,6 +37,8 @@ def report_connections(
             todo = did_you_mean(connection, tuple(connections), f"declare it under `connections` in {declared_in}")
             problems.add(f"the connection `{connection}` is not declared", (*at, word), todo=todo)
     _report_no_table(source, (*at, "source"), connections, problems)
+    if isinstance(collection.source, AuditSource) and not problems.concerns((*at, "source", "audit")):
+        report_target((*at, "source", "audit"), collection.source.audit, connections, declared_in, problems)
     if target is None:
         return
     _report_no_database(target, (*at, target_word), connections, problems)
@@ -82,6 +85,15 @@ def report_bucket(
         problems.add(f"the connection `{name}` is not declared", at, todo=todo)
     elif connections[name] is not None and not isinstance(connections[name], SupabaseSpec | DirectorySpec):
         problems.add(f"`{name}` holds no buckets", at, todo="name a supabase or directory connection")
+
+
+def report_check(
+    at: Path, check: Check, connections: Mapping[str, ConnectionSpec | None], declared_in: str, problems: Problems
+) -> None:
+    """Note a check whose connection is not declared or holds files."""
+    where: Path = (*at, "on") if check.on is not None else (*at, "coverage", "table")
+    if not problems.concerns(where) and (name := check.on or check.place()[0]):
+        report_target(where, name, connections, declared_in, problems)
 
 
 def report_records(
@@ -196,6 +208,10 @@ def report_needs(needs: Mapping[str, tuple[str, ...]], addresses: tuple[str, ...
     for address, needed in needs.items():
         at: Path = (*address.split("."), "needs")
         for index, text in enumerate(needed):
+            if text.startswith("checks.") and text in addresses:
+                todo = "leave it out; a check may need others, so that --only brings them along"
+                problems.add("checks are looked at last, so nothing can need one", (*at, index), todo=todo)
+                continue
             if text in addresses:
                 if text in needed[:index]:
                     problems.add(f"`{text}` stands twice in {dotted(at)}", (*at, index), todo="keep one")

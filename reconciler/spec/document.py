@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from reconciler.spec.bucket_prefix import BucketPrefix
+from reconciler.spec.check import Check
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
 from reconciler.spec.models import Strict
@@ -54,6 +55,10 @@ class Document(Strict):
         default_factory=dict[str, ConnectionSpec],
         description="Named access to systems. Here alone ${env:NAME} and ${env:NAME:-default} read the environment.",
     )
+    checks: dict[Name, Check] = Field(
+        default_factory=dict[str, Check],
+        description="Facts that must hold after apply; a plan tells whether they hold already.",
+    )
     collections: dict[Name, Collection] = Field(
         default_factory=dict[str, Collection], description="Rows of a table, within a scope, as a source has them."
     )
@@ -79,14 +84,21 @@ class Document(Strict):
     )
 
 
-RESOURCE_SECTIONS = ("bucket_prefixes", "collections", "pds_records", "processes", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = (
+    "bucket_prefixes",
+    "checks",
+    "collections",
+    "pds_records",
+    "processes",
+    "sql_objects",
+    "unique_keys",
+)
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
 SECTIONS_TO_COME: dict[str, frozenset[str]] = {
     "audits": frozenset({"log", "query"}),
     "guards": frozenset({"max_rows_per_delete"}),
-    "checks": frozenset({"expect"}),
 }
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from reconciler.spec import contradictions, strings, wrong_types
 from reconciler.spec.bucket_prefix import BucketPrefix, report_bucket_prefix
+from reconciler.spec.check import Check, report_check
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import (
     DSN_TODO,
@@ -173,6 +174,17 @@ def objects_of(name: str, value: Value, problems: Problems) -> SqlObjects | None
     return objects
 
 
+def check_of(root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems) -> Check | None:
+    """A check, with its SQL examined."""
+    path: Path = ("checks", name)
+    strings.report_sql(root, (*path, "query"), variables, problems)
+    strings.report_sql(root, (*path, "coverage", "where"), variables, problems)
+    check = _model(Check, path, value, problems)
+    if check is not None:
+        report_check(check, path, problems)
+    return check
+
+
 def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
     """The entry as its model, or None after saying why it is none."""
     if not isinstance(value, dict):
@@ -184,6 +196,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "bucket_prefixes": "{ bucket: connection.bucket, table: …, column: … }",
             "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
             "processes": "{ table: …, pending: …, done: …, call: … }",
+            "checks": "{ on: connection, query: SELECT …, expect: … }",
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"

@@ -14,6 +14,7 @@ from reconciler.spec.bucket_prefix import CopyFrom
 from reconciler.spec.connections import ResolvedConnection, resolve, type_of
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
 from reconciler.spec.entries import (
+    check_of,
     collection_of,
     connection_of,
     objects_of,
@@ -60,6 +61,11 @@ class Spec:
         """Every resource by its address, in order."""
         named: list[tuple[str, Mapping[str, Resource]]] = [(it, getattr(self.document, it)) for it in RESOURCE_SECTIONS]
         return {f"{section}.{name}": resources[name] for section, resources in named for name in sorted(resources)}
+
+    def sensitive(self) -> frozenset[str]:
+        """Every column that some collection calls sensitive."""
+        collections = self.document.collections.values()
+        return frozenset(name for it in collections for some in (it, *it.tables.values()) for name in some.sensitive)
 
     def objects_file(self, name: str) -> ObjectsFile:
         """The statements of `sql_objects.<name>`, read from its file."""
@@ -184,8 +190,12 @@ def _spec(
     sound_processes = {name: it for name, it in processes.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
+    checks = {name: check_of(root, name, it, tuple(variables), problems) for name, it in _section(tree, "checks")}
+    sound_checks = {name: it for name, it in checks.items() if it is not None}
     if whole:
         declared_in = _declared_in(root)
+        for name, it in sound_checks.items():
+            dangling.report_check(("checks", name), it, connections, declared_in, problems)
         for name, collection in sound.items():
             dangling.report_connections(name, collection, connections, declared_in, problems)
         for name, it in sound_objects.items():
@@ -204,6 +214,7 @@ def _spec(
             dangling.report_process(("processes", name), it, connections, declared_in, problems)
         read = [
             (sound, collections),
+            (sound_checks, checks),
             (sound_records, records),
             (sound_objects, objects),
             (sound_keys, unique_keys),
@@ -217,12 +228,14 @@ def _spec(
             needs |= {f"bucket_prefixes.{name}": it.needs for name, it in sound_prefixes.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
+            needs |= {f"checks.{name}": it.needs for name, it in sound_checks.items()}
             dangling.report_needs(needs, tuple(needs), problems)
     problems.raise_any()
     document = Document(
         version=1,
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
+        checks=sound_checks,
         collections=sound,
         bucket_prefixes=sound_prefixes,
         pds_records=sound_records,

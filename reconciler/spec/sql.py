@@ -89,6 +89,14 @@ def parse_condition(text: str) -> tuple[str | Parameter, ...]:
             return parse(text)
 
 
+def parse_query(text: str) -> tuple[str | Parameter, ...]:
+    """The same for a query that reads."""
+    first = next((token for token in _tokens(text) if token.kind is not _Kind.BLANK), None)
+    if first is not None and first.text.lower() not in ("select", "with", "values", "table", "("):
+        raise Malformed("this is no query", first.start, "write one SELECT that writes nothing")
+    return parse(text)
+
+
 def parameters(text: str) -> tuple[Parameter, ...]:
     """The parameters alone."""
     return tuple(part for part in parse(text) if isinstance(part, Parameter))

@@ -38,6 +38,8 @@ def is_sql(path: Path) -> bool:
             ("collections" | "unique_keys" | "pds_records" | "bucket_prefixes" | "processes", _, "where")
             | ("bucket_prefixes", _, "stale")
             | ("processes", _, "pending" | "done")
+            | ("checks", _, "query")
+            | ("checks", _, "coverage", "where")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
         ):
@@ -108,7 +110,8 @@ def report_sql(root: Node, path: Path, declared: Sequence[str], problems: Proble
         return
     text = node.value
     try:
-        found = [part for part in sql.parse_condition(text) if isinstance(part, sql.Parameter)]
+        parse = sql.parse_query if path[-1] == "query" else sql.parse_condition
+        found = [part for part in parse(text) if isinstance(part, sql.Parameter)]
     except sql.Malformed as error:
         problems.add(error.what, path, place=place_in(node, error.offset), todo=error.todo)
         return

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow, SignedUrl
-from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
+from reconciler.spec.check import Check, Coverage, Expectation
+from reconciler.spec.collection import AuditSource, Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
 from reconciler.spec.http import HttpSpec
@@ -25,6 +26,8 @@ from reconciler.spec.values import Path, Value, describe
 _TAGS = frozenset(
     {
         "text",
+        "a value",
+        "an audit log",
         "a list",
         "a mapping",
         "a CAR file",
@@ -68,10 +71,7 @@ def unknown_key(path: Path, problems: Problems) -> None:
     known = _known(parent)
     what = f"unknown key `{word}` in {dotted(parent)}"
     meant = suggest(word, known)
-    if word == "audit" and parent[-1:] == ("source",):
-        problems.claim((*parent, "rows"))
-        problems.add("a source from an audit log is not supported yet", path, key=True)
-    elif _of_resource(parent) and (section := section_to_come(word)):
+    if _of_resource(parent) and (section := section_to_come(word)):
         problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
     elif _of_resource(parent) and (
         others := [it for it in RESOURCE_SECTIONS if it != parent[0] and word in _known((it, ""))]
@@ -103,6 +103,12 @@ def _known(parent: Path) -> tuple[str, ...]:
             return tuple(dict.fromkeys(key for model in types for key in _keys(model)))
         case ("collections", _):
             return _keys(Collection)
+        case ("checks", _):
+            return _keys(Check)
+        case ("checks", _, "expect"):
+            return _keys(Expectation)
+        case ("checks", _, "coverage"):
+            return _keys(Coverage)
         case ("sql_objects", _):
             return _keys(SqlObjects)
         case ("collections", _, "tables", _):
@@ -133,7 +139,7 @@ def _known(parent: Path) -> tuple[str, ...]:
         case ("pds_records", _, "blobs"):
             return _keys(Blobs)
         case (*_, "source"):
-            return _keys(InlineRows)
+            return (*_keys(InlineRows), *_keys(AuditSource))
         case (*_, "columns"):
             return _keys(ColumnsExcept)
         case (*_, "on_changed"):

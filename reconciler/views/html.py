@@ -8,7 +8,7 @@ from reconciler.plan.file import Plan
 from reconciler.views.definitions import Definition
 from reconciler.views.escape import cut, cut_middle
 from reconciler.views.escape import html as escaped
-from reconciler.views.overview import Example, Overview, StepView, amount, hazard_text, overview
+from reconciler.views.overview import Example, Overview, StepView, amount, check_lines, hazard_text, overview
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem}"
@@ -38,6 +38,7 @@ def _lines(view: Overview) -> Iterator[str]:
     said = view.nothing or f"{view.totals} · {amount(len(plan.steps), 'step')} · {view.transactions}"
     yield f"<p>{escaped(said)}</p>"
     yield from (f'<p class="risk">{escaped(hazard_text(hazard))}</p>' for hazard in view.hazards)
+    yield from (f'<p class="check">{escaped(f"{glyph} {text}")}</p>' for glyph, text in check_lines(view))
     for deferred in plan.header.deferred:
         yield f"<p>? {_code(cut(deferred.address, 120))} deferred: {escaped(cut(deferred.reason, 400))}</p>"
     if view.steps:

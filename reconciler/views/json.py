@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Image, Step, Verb
@@ -33,6 +34,7 @@ def render(plan: Plan) -> Iterator[str]:
             "hazards": [
                 {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
             ],
+            **({"checks": [asdict(it) for it in header.checks]} if header.checks else {}),
             "deferred": [{"address": it.address, "reason": it.reason} for it in header.deferred],
             "steps": [_step(step) for step in plan.steps],
         },

@@ -14,7 +14,7 @@ from reconciler.views import mermaid
 from reconciler.views.definitions import Definition, fence
 from reconciler.views.escape import code, cut, cut_middle, html, prose
 from reconciler.views.fit import fit, size
-from reconciler.views.overview import Example, Overview, StepView, amount, hazard_text, overview, totals
+from reconciler.views.overview import Example, Overview, StepView, amount, check_lines, hazard_text, overview, totals
 
 MARKER = "<!-- reconciler:plan -->"
 """The first line, by which a bot finds its own comment and replaces it."""
@@ -43,6 +43,7 @@ def render(plan: Plan, *, file: str = "FILE") -> str:
         *_section("Risks", [f"- ❗ {prose(hazard_text(it))}" for it in view.hazards], _ROOM_FOR_RISKS),
         *_section("Deferred", _deferred(view), _ROOM_FOR_DEFERRED),
         *_table(steps),
+        *_section("Checks, as they stand before", _checks(view), _ROOM_FOR_DEFERRED),
     ]
     tail = [
         *_details("Examples", examples, _ROOM_FOR_EXAMPLES),
@@ -78,6 +79,11 @@ def _section(title: str, lines: list[str], room: int) -> list[str]:
 
 def _deferred(view: Overview) -> list[str]:
     return [f"- ❓ {code(cut(it.address, 120))}: {prose(cut(it.reason, 300))}" for it in view.plan.header.deferred]
+
+
+def _checks(view: Overview) -> list[str]:
+    marks = {"=": "✅", "!": "❌", "?": "❓"}
+    return [f"- {marks[glyph]} {prose(text)}" for glyph, text in check_lines(view)]
 
 
 def _table(steps: Sequence[StepView]) -> list[str]:

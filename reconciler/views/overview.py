@@ -33,7 +33,7 @@ _NOUNS = {
     Verb.PUT: "record", Verb.CALL: "process",
 }  # fmt: skip
 _IN_DATABASES = {Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.SETVAL, Verb.CREATE, Verb.ALTER, Verb.DROP}
-_NOT_RESOURCES = {"version", "variables", "connections"}
+_NOT_RESOURCES = {"version", "variables", "connections", "checks"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ class Overview:
             return "No changes: nothing of the plan can be taken back."
         if self.plan.header.deferred:
             return "No changes can be planned yet: what is left is deferred."
-        return f"No changes. {in_sync(resources(self.plan.header.spec))}."
+        same = resources(self.plan.header.spec)
+        failing = sum(it.failed for it in self.plan.header.checks)
+        said = [f"{in_sync(same)}."] if same or not self.plan.header.checks else []
+        said += [f"{amount(failing, 'check')} {'fails' if failing == 1 else 'fail'}."] if failing else []
+        return " ".join(["No changes.", *said])
 
 
 def overview(plan: Plan) -> Overview:
@@ -116,6 +120,14 @@ def overview(plan: Plan) -> Overview:
         members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step))
     groups = tuple(Group(*place, tuple(steps)) for place, steps in members.items())
     return Overview(plan, groups, totals(plan.header.summary), _transactions(plan))
+
+
+def check_lines(view: Overview, most: int = 20) -> list[tuple[str, str]]:
+    """How the checks stood when the plan was made: a glyph and a sentence, those that do not hold first."""
+    checks = sorted(view.plan.header.checks, key=lambda it: (it.holds is True, it.severity != "error", it.address))
+    marks = {True: "=", False: "!", None: "?"}
+    more = [("?", f"{amount(len(checks) - most, 'more check')}")] if len(checks) > most else []
+    return [(marks[it.holds], f"{cut(it.text, _LONGEST_NOTE)}") for it in checks[:most]] + more
 
 
 def amount(count: int, noun: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Verb
 from reconciler.views.escape import cut, cut_middle, plain, shorten_keys
-from reconciler.views.overview import Example, Group, Overview, StepView, amount, hazard_text, overview
+from reconciler.views.overview import Example, Group, Overview, StepView, amount, check_lines, hazard_text, overview
 
-_CODES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "?": "36"}
+_CODES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "?": "36", "=": "32"}
 _WIDEST_ADDRESS = 44
 _WIDEST_REASON = 40
 _WIDEST_LINE = 160
@@ -49,6 +49,10 @@ def _lines(view: Overview, color: bool) -> Iterator[str]:
     for deferred in view.plan.header.deferred:
         yield f"  {_glyph('?', color)} {plain(deferred.address)} deferred: {plain(deferred.reason)}"
     if view.plan.header.deferred:
+        yield ""
+    checks = check_lines(view)
+    yield from (f"  {_glyph(glyph, color)} {plain(line)}" for glyph, line in checks)
+    if checks:
         yield ""
     yield view.nothing or _totals(view)
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from reconciler import cli
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Header, Plan, planned, read, write
-from reconciler.plan.step import Change, Step, Verb
+from reconciler.plan.step import Change, Check, Step, Verb
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Applied:
     converged: bool | None = True
     remaining: tuple[str, ...] = ()
     code: Exit = Exit.DONE
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Status:
     extra: int = 0
     wrong: int = 0
     notes: tuple[str, ...] = ()
+    failed: bool = False
 
     @property
     def differs(self) -> bool:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
+from tests.spec import wrong
 from tests.spec.conftest import Loader
-from tests.spec.wrong import (
-    CASCADES,
-    COLLECTIONS,
-    CONNECTIONS,
-    HEAD,
-    OBJECTS,
-    PREFIXES,
-    PROCESSES,
-    RECORDS,
-    SQL,
-    SYNTAX,
-    TOP,
-)
+from tests.spec.wrong import HEAD
 
-ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *PREFIXES, *PROCESSES, *RECORDS, *SQL]
+Case = tuple[str, str, str]
+ALL: list[Case] = [
+    case for name, cases in sorted(vars(wrong).items()) if name.isupper() and isinstance(cases, list) for case in cases
+]
 
 
 @pytest.mark.parametrize(("text", "said", "place"), ALL, ids=[f"{said} @{place}" for _, said, place in ALL])

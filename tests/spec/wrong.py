@@ -57,7 +57,6 @@ TOP: list[tuple[str, str, str]] = [
     ("version: 1.0\n", "the version is unknown", "1:10"),
     ("version: 1\ncolections: {}\n", "did you mean `collections`?", "2:1"),
     ("version: 1\naudits: {}\n", "audits is not supported yet", "2:1"),
-    ("version: 1\nchecks: { a: {} }\n", "checks is not supported yet", "2:1"),
     ("version: 1\nwhatever: 1\n", "the sections are variables, connections, bucket_prefixes", "2:1"),
     ("version: 1\ncollections:\n", "`collections` has no value", "2:13"),
     ("version: 1\ncollections: null\n", "nothing (null) stands there", "2:14"),
@@ -269,7 +268,18 @@ COLLECTIONS: list[tuple[str, str, str]] = [
     ),
     ("\ncollections:\n  a: { table: production.t, source: production }\n", "are the same table", "7:37"),
     ("\ncollections:\n  a: { table: production.T, source: production.t }\n", "are the same table", "7:37"),
-    ("\ncollections:\n  a: { table: production.t, source: { audit: x } }\n", "is not supported yet", "7:39"),
+    ("\ncollections:\n  a: { table: production.t, source: { audit: production.l } }\n", "`as_of` is missing", "7:29"),
+    ("\ncollections:\n  a: { table: production.t, source: { audit: x, as_of: y } }\n", "`x` names no table", "7:46"),
+    (
+        "\ncollections:\n  a: { table: production.t, source: { audit: prod.l, as_of: y } }\n",
+        "`prod` is not declared",
+        "7:46",
+    ),
+    (
+        "\ncollections:\n  a: { table: production.t, source: { audit: production.l, of: y } }\n",
+        "unknown key `of`",
+        "7:60",
+    ),
     ("\ncollections:\n  a: { table: production.t, source: { row: [] } }\n", "did you mean `rows`?", "7:39"),
     (
         "\ncollections:\n  a: { table: production.t, source: [x] }\n",
@@ -306,6 +316,39 @@ COLLECTIONS: list[tuple[str, str, str]] = [
 ]
 
 ROOTED = '\ncollections:\n  a: { into: production, source: backup, roots: { t: "true" }, '
+K = "\nchecks:\n  a:\n    on: production\n    query: SELECT 1\n"  # its next line is line 10
+
+CHECKS: list[tuple[str, str, str]] = [
+    (K, "`expect` is missing", "7:3"),
+    (K + "    expects: 0\n", "did you mean `expect`?", "10:5"),
+    (K + "    expect: { at_most: 1, equal: 1 }\n", "`equal` stands alone", "10:27"),
+    (K + "    expect: { most: 1 }\n", "did you mean `at_most`?", "10:15"),
+    (K + "    expect: {}\n", "expects nothing", "10:13"),
+    (K + "    expect: { at_most: null }\n", "write a number", "10:24"),
+    (K + "    expect: [1]\n", "a list stands there", "10:13"),
+    (K + "    expect: 0\n    severity: warning\n", "did you mean `warn`?", "11:15"),
+    (K + "    expect: 0\n    protect: true\n", "a check changes nothing", "11:5"),
+    (K + "    expect: 0\n    coverage: { table: production.t, column: c }\n", "cannot stand beside `coverage`", "9:5"),
+    (K + "    expect: 0\n    colour: red\n", "unknown key `colour`", "11:5"),
+    ("\nchecks:\n  a: { query: SELECT 1, expect: 0 }\n", "`on` is missing", "7:3"),
+    ("\nchecks:\n  a: { on: production, expect: 0 }\n", "coverage: { table: …, column: … }", "7:3"),
+    ("\nchecks:\n  a: { on: prod, query: SELECT 1, expect: 0 }\n", "`prod` is not declared", "7:12"),
+    ("\nchecks:\n  a: { on: production, query: DELETE FROM t, expect: 0 }\n", "this is no query", "7:31"),
+    ("\nchecks:\n  a: { on: production, query: SELECT 1; SELECT 2, expect: 0 }\n", "a `;` cannot stand", "7:39"),
+    ("\nchecks:\n  a: { on: production, query: 'SELECT :x', expect: 0 }\n", "`x` is not declared", "7:39"),
+    ("\nchecks:\n  a: { coverage: { table: production, column: c } }\n", "names no table", "7:27"),
+    ("\nchecks:\n  a: { coverage: { table: prod.t, column: c } }\n", "`prod` is not declared", "7:27"),
+    ("\nchecks:\n  a: { coverage: { table: production.t } }\n", "`column` is missing", "7:8"),
+    ("\nchecks:\n  a: { coverage: { table: production.t, column: c, at_least: 1 } }\n", "is text", "7:62"),
+    ("\nchecks:\n  a: { coverage: { table: production.t, column: c, most: 1 } }\n", "unknown key `most`", "7:52"),
+    ("\nchecks:\n  a: 1\n", "write a: { on: connection", "7:6"),
+    (
+        C + "    needs: [checks.k]\nchecks: { k: { on: production, query: SELECT 1, expect: 1 } }\n",
+        "nothing can need one",
+        "10:13",
+    ),
+]
+
 CASCADES: list[tuple[str, str, str]] = [
     ("\ncollections:\n  a: { into: production, source: backup }\n", "`roots` is missing", "7:3"),
     ("\ncollections:\n  a: { roots: { t: true }, source: backup }\n", "`into` is missing", "7:3"),

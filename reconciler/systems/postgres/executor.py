@@ -6,7 +6,7 @@ Invariant: it writes what the plan lists and nothing else; what triggers write b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import LiteralString
@@ -54,9 +54,9 @@ class _RehearsedError(Exception):
 
 def execute(
     session: Session, plan: Plan, steps: Sequence[Step], settings: Settings, pads: tuple[bytes, bytes] | None, secrets: Secrets,
-    advance: Advance
+    advance: Advance, at_end: Callable[[Session], None] = lambda session: None
 ) -> Outcome:  # fmt: skip
-    """Carry out a run; raises with nothing kept."""
+    """Carry out a run; raises with nothing kept. `at_end` looks at what has come about, before it is kept, and may raise too."""
     outcome = Outcome()
     try:
         with session.writing(
@@ -93,6 +93,7 @@ def execute(
                 left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
                 notes, outcome.unsettled = settle(session, left)
                 outcome.notes += notes + writes_elsewhere(session, _written(steps))
+            at_end(session)
             if settings.rehearse:
                 raise _RehearsedError
     except _RehearsedError:

@@ -7,6 +7,7 @@ Invariant: nothing with a user's text in it reaches COPY or the simple protocol 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 import psycopg
@@ -18,6 +19,11 @@ from reconciler.systems.postgres.session import Composable, Session, explain, jo
 
 Part = str | tuple[str]
 """A piece of SQL as it stands, or the value of a bound parameter in a 1-tuple."""
+
+
+def sql_of(parts: Sequence[Part]) -> Composable:
+    """A user's SQL with its values quoted by the driver; unproven as yet."""
+    return join([lit(part[0]) if isinstance(part, tuple) else raw(part) for part in parts], "")
 
 
 def prove_condition(session: Session, parts: tuple[Part, ...], table: Table, place: Location | None) -> Composable:
@@ -41,7 +47,7 @@ def _proven(
     what: str,
     wanted: str,
 ) -> Composable:
-    body = join([lit(part[0]) if isinstance(part, tuple) else raw(part) for part in parts], "")
+    body = sql_of(parts)
     source = q("{} AS {}", relation(table.name), alias(table.name))
     frames = (
         q(first, source, body),
@@ -61,3 +67,31 @@ def _proven(
                 todo=f"write one {wanted} over the columns of {table.name}",
             ) from None
     return q("({}\n)", body)
+
+
+def prove_query(session: Session, body: Composable, place: Location | None) -> tuple[Composable, list[int]]:
+    """One SELECT, ready to stand in a FROM, and the types of its columns.
+
+    Alone it must be one statement, and between brackets a query: what leaves the brackets is no statement alone. The server
+    allows no data-modifying WITH and no INTO there; what a function might write, READ ONLY refuses when it is run.
+    """
+    try:
+        session.describe(body)
+        return q("({}\n)", body), session.result_types(q("SELECT * FROM ({}\n) AS c", body))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise explain(error, "reading for a check", session.name) from None
+    except MISSING:
+        raise
+    except psycopg.Error as error:
+        todo = "write one SELECT that writes nothing"
+        raise ReconcilerError("this query cannot be asked", where=place, why=scrub(str(error)), todo=todo) from None
+
+
+MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InvalidSchemaName,
+)
+"""What a query names and the database does not have, or not yet."""

@@ -130,6 +130,12 @@ class Session:
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
 
+    def result_types(self, query: Composable) -> list[int]:
+        """The same, and the types of the columns it would return."""
+        self.describe(query)
+        result = self.connection.pgconn.describe_prepared(b"")
+        return [result.ftype(column) for column in range(result.nfields)]
+
     def check(
         self, query: Composable, what: str, place: Location | None, todo: str = "write it as the column's type has it"
     ) -> None:

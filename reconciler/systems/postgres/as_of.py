@@ -1,0 +1,271 @@
+"""A table's rows as they were at a moment, out of an audit log and the table as it is now.
+
+In: a log, a table beside it, a moment. Out: a relation that stands where a table stands as a source, and the `AsOf` that makes and
+fills the temporary tables it is made of. For each key the first record after the moment holds the row before it; a key without one
+has not changed, and is read from the table itself. Records that keep changed columns only are put together, the earliest first,
+down to the row's deletion or to the row as it is now.
+Invariant: all of it is set-based in the database; values go from the log's JSON into the table's types by PostgreSQL alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.systems.postgres.audit_log import Log, unrecorded
+from reconciler.systems.postgres.catalog import Column, Table
+from reconciler.systems.postgres.rows import full_name, key_names, on_keys, relation
+from reconciler.systems.postgres.session import Composable, Session, explain, ident, join, lit, q, raw, scrub
+
+
+@dataclass
+class AsOf:
+    """The temporary tables behind a table's past, on the log's connection."""
+
+    session: Session
+    made: list[Composable]
+    filled: list[Composable]
+    address: str = ""
+    place: Location | None = None
+    table: Table | None = None
+    number: int = 0
+    gaps: tuple[str, ...] = ()
+    """What the log cannot tell, in sentences."""
+
+    def make(self) -> None:
+        """What is proven over the past needs it to be there; whoever needs it first makes it."""
+        for statement in self.made:
+            self.session.run(statement)
+        self.made.clear()
+
+    def fill(self) -> None:
+        assert self.table is not None
+        try:
+            for statement in self.filled:
+                self.session.run(statement)
+        except psycopg.DataError as error:
+            raise ReconcilerError(
+                f"{self.address}: the log's rows do not fit {full_name(self.table.name)} as it is now", where=self.place,
+                why=scrub(error.diag.message_primary or ""), todo="a column's type has changed since: leave it out by columns.except",
+            ) from None  # fmt: skip
+        except psycopg.Error as error:
+            if error.diag.sqlstate is None:
+                raise
+            raise explain(error, f"reading the log for {self.address}", self.session.name) from None
+        self._refuse_lost(self.table)
+
+    def _refuse_lost(self, table: Table) -> None:
+        """A row that changed after the moment and went without a record cannot be known."""
+        lost = self.session.value(
+            q("SELECT count(*) FROM {h} h WHERE live AND NOT EXISTS (SELECT FROM {t} t WHERE {on})", h=ident(f"rc_h_{self.number}"),
+              t=relation(table.name), on=on_keys("h", key_names(len(table.primary_key)), "t", table.primary_key))
+        )  # fmt: skip
+        if lost:
+            raise ReconcilerError(
+                f"{self.address}: {lost:,} rows of {full_name(table.name)} cannot be put together", where=self.place,
+                why="the log holds some of their columns, and they went without a record",
+                todo="choose another source for them, or narrow `where`",
+            )  # fmt: skip
+        needed = [c for c in _columns(table) if c.not_null and not c.identity]
+        if not needed:
+            return
+        counts = join([q("count(*) FILTER (WHERE {} IS NULL)", ident(c.name)) for c in needed])
+        row = self.session.one(q("SELECT {} FROM {}", counts, ident(f"rc_w_{self.number}")))
+        for column, count in zip(needed, row, strict=True):
+            if count:
+                raise ReconcilerError(
+                    f"{self.address}: {count:,} rows of the log have no {column.name}", where=self.place,
+                    why=f"{full_name(table.name)} takes no NULL there, and there is no constant default",
+                    todo="give the column a default, or choose another source",
+                )  # fmt: skip
+
+
+def _columns(table: Table) -> list[Column]:
+    return [c for c in table.columns.values() if not c.generated]
+
+
+def as_of(
+    session: Session, log: Log, table: Table, moment: str, number: int, address: str, place: Location | None, *,
+    whole: bool = False, natural: Sequence[str] = (),
+) -> tuple[Table, AsOf]:  # fmt: skip
+    """The table's past as a relation, and what has to be made and filled for it; `whole`: as a table, whose rows have positions.
+
+    Of two rows with the same `natural` key, one brought back by the log and one that the log does not know, the second came later.
+    """
+    _refuse(session, log, table, moment, address, place)
+    h, w, v = (ident(f"rc_{letter}_{number}") for letter in "hwv")
+    keys, names = key_names(len(table.primary_key)), _columns(table)
+    key_columns = [table.columns[name] for name in table.primary_key]
+    typed = join([q("{} {}", ident(k), raw(c.type)) for k, c in zip(keys, key_columns, strict=True)])
+    listed = join([ident(c.name) for c in names])
+    made: list[Composable] = [
+        q("CREATE TEMP TABLE {} ({}, id int8, op text, old jsonb, live bool DEFAULT false) ON COMMIT DROP", h, typed),
+        q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", w, listed, relation(table.name)),
+    ]  # fmt: skip
+    later = (
+        q(" AND NOT EXISTS (SELECT FROM {w} w WHERE {on})", w=w, on=on_keys("w", natural, "t", natural))
+        if natural
+        else raw("")
+    )
+    untouched = q(
+        "SELECT {cols} FROM {w} UNION ALL SELECT {cols} FROM {t} t WHERE NOT EXISTS (SELECT FROM {h} h WHERE {on}){later}",
+        cols=listed, w=w, t=relation(table.name), h=h, on=on_keys("h", keys, "t", table.primary_key), later=later,
+    )  # fmt: skip
+    filled = [
+        *_first_records(log, table, moment, h, keys, key_columns),
+        _put_together(log, table, moment, h, keys, key_columns, names),
+        q("ANALYZE {}", h),
+        *_rows(table, h, w, keys, names),
+        q("ANALYZE {}", w),
+    ]
+    if whole:
+        made.append(
+            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", v, listed, relation(table.name))
+        )
+        filled += [q("INSERT INTO {} {}", v, untouched), q("ANALYZE {}", v)]
+    else:
+        made.append(q("CREATE TEMP VIEW {} AS {}", v, untouched))
+    past = replace(
+        table, name=TableName("pg_temp", f"rc_v_{number}"), columns={c.name: c for c in names}, uniques=(), triggers=()
+    )
+    return past, AsOf(session, made, filled, address, place, table, number, _gaps(log, table))
+
+
+def _gaps(log: Log, table: Table) -> tuple[str, ...]:
+    lacking = unrecorded(log, table)
+    if not lacking:
+        return ()
+    return (f"no trigger records {', '.join(lacking)} of {full_name(table.name)} in {full_name(log.name)} now: rows changed that way"
+            " since then are taken as they are",)  # fmt: skip
+
+
+def _refuse(session: Session, log: Log, table: Table, moment: str, address: str, place: Location | None) -> None:
+    """What no log can answer, or this one cannot."""
+    name = full_name(log.name)
+    if not log.has("old") or not log.has("id"):
+        what = "rows as they were before" if not log.has("old") else "an `id` that counts its records"
+        raise ReconcilerError(f"{address}: {name} lacks {what}", where=place, todo="choose another source")
+    if not table.primary_key:
+        raise ReconcilerError(
+            f"{address}: {full_name(table.name)} has no primary key", where=place,
+            why="the log's records cannot be told apart by their rows",
+        )  # fmt: skip
+    session.check(
+        q("SELECT {}::timestamptz", lit(moment)), f"{address}: as_of", place, 'write it like "2025-12-10T04:24:00Z"'
+    )
+    future, early, begin = session.one(
+        q("SELECT {m}::timestamptz > now(), {m}::timestamptz < min({at}), min({at})::text FROM {log} l", m=lit(moment), at=log.at,
+          log=relation(log.name))
+    )  # fmt: skip
+    if begin is None or early:
+        raise ReconcilerError(
+            f"{address}: the log does not reach back to {moment}", where=place,
+            why=f"{name} begins at {begin}" if begin else f"{name} is empty",
+            todo="choose a later moment, or a backup",
+        )  # fmt: skip
+    if future:
+        raise ReconcilerError(
+            f"{address}: as_of lies in the future", where=place, todo="choose a moment that has passed"
+        )
+    truncated = session.rows(
+        q("SELECT {at}::text FROM {log} l WHERE {concerns} AND {at} > {m}::timestamptz AND {op} = 'TRUNCATE' AND {old} IS NULL"
+          " ORDER BY 1 LIMIT 1", at=log.at, log=relation(log.name), concerns=log.concerns(table.name), m=lit(moment), op=log.operation,
+          old=log.image("old"))
+    )  # fmt: skip
+    if truncated and not _images_of_truncate(session, log, table, moment):
+        raise ReconcilerError(
+            f"{address}: {full_name(table.name)} was truncated at {truncated[0][0]}, after {moment}", where=place,
+            why="the log says that it was, and not which rows it held", todo="choose a backup as the source",
+        )  # fmt: skip
+
+
+def _images_of_truncate(session: Session, log: Log, table: Table, moment: str) -> bool:
+    """Whether the rows that a TRUNCATE took were recorded too."""
+    return bool(
+        session.value(
+            q("SELECT EXISTS (SELECT FROM {log} l WHERE {concerns} AND {at} > {m}::timestamptz AND {op} = 'TRUNCATE'"
+              " AND {old} IS NOT NULL)", log=relation(log.name), concerns=log.concerns(table.name), at=log.at, m=lit(moment),
+              op=log.operation, old=log.image("old"))
+        )
+    )  # fmt: skip
+
+
+def _after(log: Log, table: Table, moment: str) -> Composable:
+    return q("{} AND {} > {}::timestamptz", log.concerns(table.name), log.at, lit(moment))
+
+
+def _typed_keys(log: Log, columns: Sequence[Column], keys: Sequence[str]) -> Composable:
+    return join(
+        [
+            q("({})::{} AS {}", log.key(column.name, position), raw(column.type), ident(k))
+            for position, (column, k) in enumerate(zip(columns, keys, strict=True))
+        ]
+    )
+
+
+def _first_records(
+    log: Log, table: Table, moment: str, h: Composable, keys: Sequence[str], columns: Sequence[Column]
+) -> list[Composable]:
+    """The first record of each key after the moment. By id: of one row, ids are in the order in which it changed."""
+    listed = join([ident(k) for k in keys])
+    return [
+        q("INSERT INTO {h} ({k}, id, op, old) SELECT {fk}, f.id, {op}, {old} FROM"
+          " (SELECT {k}, min(id) AS id FROM (SELECT {typed}, {id} AS id FROM {log} l WHERE {after}) r WHERE {k1} IS NOT NULL GROUP BY {k}) f"
+          " JOIN {log} l ON {id} = f.id AND {after}",
+          h=h, k=listed, fk=join([ident("f", k) for k in keys]), op=log.operation, old=log.image("old"),
+          typed=_typed_keys(log, columns, keys), id=log.value("id"), log=relation(log.name), after=_after(log, table, moment),
+          k1=ident(keys[0])),
+        q("ANALYZE {}", h),
+    ]  # fmt: skip
+
+
+def _put_together(
+    log: Log, table: Table, moment: str, h: Composable, keys: Sequence[str], key_columns: Sequence[Column], names: Sequence[Column]
+) -> Composable:  # fmt: skip
+    """Where a first record holds some columns only, the others stand in later ones, up to the row's deletion."""
+    k, rk = join([ident(k) for k in keys]), join([ident("r", k) for k in keys])
+    return q(
+        "WITH records AS MATERIALIZED (SELECT r.* FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
+        " JOIN {h} h ON {on_h} WHERE h.op = 'UPDATE' AND NOT coalesce(h.old ?& {all}, false)),"
+        " stops AS (SELECT {k}, min(id) FILTER (WHERE op IN ('DELETE', 'TRUNCATE')) AS stop FROM records GROUP BY {k}),"
+        " ones AS (SELECT DISTINCT ON ({rk}, e.key) {rk}, e.key AS name, e.value FROM records r JOIN stops s ON {on_s},"
+        " jsonb_each(r.old) e WHERE s.stop IS NULL OR r.id <= s.stop ORDER BY {rk}, e.key, r.id),"
+        " folded AS (SELECT {k}, jsonb_object_agg(name, value) AS old FROM ones GROUP BY {k})"
+        " UPDATE {h} h SET old = coalesce(f.old, '{{}}'), live = s.stop IS NULL"
+        " FROM stops s LEFT JOIN folded f ON {on_f} WHERE {on_u}",
+        typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation, old=log.image("old"), log=relation(log.name),
+        after=_after(log, table, moment), h=h, on_h=on_keys("h", keys, "r", keys), k=k, rk=rk, on_s=on_keys("s", keys, "r", keys),
+        on_f=on_keys("f", keys, "s", keys), on_u=on_keys("h", keys, "s", keys), all=lit([c.name for c in names]),
+    )  # fmt: skip
+
+
+def _rows(table: Table, h: Composable, w: Composable, keys: Sequence[str], names: Sequence[Column]) -> list[Composable]:
+    """The images as rows of the table's types. A column that came later has its default; of a row that is still there, its value."""
+    t = relation(table.name)
+    defaults = [c for c in names if c.default and not c.default_volatile and not c.identity]
+    base = (
+        q("jsonb_populate_record(NULL::{}, jsonb_build_object({}))", t,
+          join([q("{}, ({})::{}", lit(c.name), raw(c.default or ""), raw(c.type)) for c in defaults]))
+        if defaults
+        else q("NULL::{}", t)
+    )  # fmt: skip
+    listed = join([ident(c.name) for c in names])
+    # A column that cannot be NULL holds JSON's null where its image does.
+    values = join(
+        [
+            q("coalesce(p.{}, 'null')", ident(c.name))
+            if c.type in ("json", "jsonb") and c.not_null
+            else ident("p", c.name)
+            for c in names
+        ]
+    )
+    return [
+        q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h, (SELECT {base} AS r OFFSET 0) b, jsonb_populate_record(b.r, h.old) p"
+          " WHERE h.op <> 'INSERT' AND NOT h.live AND h.old IS NOT NULL", w=w, c=listed, v=values, h=h, base=base),
+        q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h JOIN {t} t ON {on}, jsonb_populate_record(t, h.old) p WHERE h.live",
+          w=w, c=listed, v=values, h=h, t=t, on=on_keys("h", keys, "t", table.primary_key)),
+    ]  # fmt: skip
