@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 from reconciler.systems.storage import Storage
@@ -54,13 +57,19 @@ class World:
         return self.server.double
 
     def seed(self, names: Iterable[str], *, size: int = 3, bucket: str | None = None) -> list[str]:
-        """Objects for inventories; on a server they are rows without bytes."""
+        """Objects for inventories; on a server whose database is known they are rows without bytes."""
         wanted = list(names)
         if self.folder is not None:
             for name in wanted:
                 file = self.folder / (bucket or self.bucket) / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(b"x" * size)
+            return wanted
+        assert self.server is not None
+        if self.server.dsn is None:
+            put = partial(self.storage.upload, bucket or self.bucket, content=b"x" * size, mime="image/png")
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(put, wanted))
             return wanted
         metadata = {"eTag": '"0"', "size": size, "mimetype": "image/png"}
         self.sql(
@@ -72,7 +81,8 @@ class World:
 
     def sql(self, text: str, *params: object) -> None:
         assert self.server is not None
-        assert self.server.dsn is not None
+        if self.server.dsn is None:
+            pytest.skip("the live server's database is not given")
         with psycopg.connect(self.server.dsn, autocommit=True) as connection:
             connection.execute(text.encode(), params or None)
 

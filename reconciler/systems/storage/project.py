@@ -1,8 +1,7 @@
 """Supabase Storage: inventory by its lists or by SQL, everything else by its API.
 
 The client library (storage3) does what it can: uploads, removals, moves and copies within a bucket, info. Plain requests do
-the rest: lists, moves to another bucket, HEAD of a signed URL, downloads in blocks, and signing, where the library takes as
-long to put addresses together as the server takes to sign. The library is loaded when it is first needed.
+the rest: lists, moves to another bucket, HEAD of a signed URL, downloads in blocks, and signing. The library is loaded when it is first needed.
 Every action may be sent again; where an earlier answer was lost, what is there is compared with what was wanted.
 """
 
@@ -11,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.systems.storage import copytext, crawl, downloads, pages, signed, sql
+from reconciler.systems.storage import copytext, crawl, downloads, pages, signed, signing, sql
 from reconciler.systems.storage.content import blocks_of, digest_of, opened
 from reconciler.systems.storage.http import KEY_NEEDED, Garbled, Http, Json, Patience, Refused
 from reconciler.systems.storage.interface import (
@@ -32,6 +29,7 @@ from reconciler.systems.storage.interface import (
     of_one,
 )  # fmt: skip
 from reconciler.systems.storage.names import checked, checked_bucket, checked_new, checked_prefix, mime_of
+from reconciler.systems.storage.signing import batches, quoted
 from reconciler.systems.storage.verify import verify
 
 if TYPE_CHECKING:
@@ -40,13 +38,9 @@ if TYPE_CHECKING:
     from reconciler.systems.postgres.session import Composable, Session
 
 T = TypeVar("T")
-BATCH = 1000
-BATCH_BYTES = 1 << 19
 _PROJECT = re.compile(r"([a-z0-9]+)\.(?:storage\.)?supabase\.(?:co|in|red)")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _PROBE_SECONDS = 600
-_SIGNING = 2  # the server signs one batch while another is read
-_PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 
 
 class SupabaseStorage:
@@ -149,7 +143,7 @@ class SupabaseStorage:
 
     def download(self, bucket: str, name: str) -> Iterator[bytes]:
         self._found(bucket)
-        path = f"object/authenticated/{_quoted(bucket, checked(name))}"
+        path = f"object/authenticated/{quoted(bucket, checked(name))}"
         return downloads.blocks(self.http, bucket, name, path, lambda: _size(self._head(bucket, name)))
 
     def copy(self, bucket: str, source: str, target: str, *, to_bucket: str | None = None) -> Outcome:
@@ -209,7 +203,7 @@ class SupabaseStorage:
         self._found(bucket)
         removed: list[str] = []
         absent: list[str] = []
-        for batch in _batches(names):
+        for batch in batches(dict.fromkeys(map(checked, list(names)))):
             went, was_absent = self._remove(bucket, batch)
             removed += went
             absent += was_absent
@@ -218,7 +212,7 @@ class SupabaseStorage:
     def _remove(self, bucket: str, batch: list[str]) -> tuple[list[str], list[str]]:
         """Looks first: an answer that is lost would otherwise leave open what was there."""
         doing = f"removing {len(batch)} objects of {bucket}"
-        before = self._sign(bucket, batch, _PROBE_SECONDS, doing)
+        before = signing.sign_batch(self.http, bucket, batch, _PROBE_SECONDS, doing)
         batch = list(before.urls)
         if not batch:
             return [], list(before.missing)
@@ -233,7 +227,7 @@ class SupabaseStorage:
         answer = self.http.patiently(doing, attempt)
         named = {str(entry.get("name")) for entry in answer}
         silent = [name for name in batch if name not in named]
-        if silent and (left := self._sign(bucket, silent, _PROBE_SECONDS, doing).urls):
+        if silent and (left := signing.sign_batch(self.http, bucket, silent, _PROBE_SECONDS, doing).urls):
             raise ReconcilerError(
                 f"removing objects of {bucket} failed on {self.name}",
                 why=f"the server said nothing of {len(left)} of them, and they are still there",
@@ -248,49 +242,15 @@ class SupabaseStorage:
         self._found(bucket)
         if seconds < 1:
             raise ReconcilerError("a signed URL lasts at least a second")
-        urls: dict[str, str] = {}
-        missing: list[str] = []
-        with ThreadPoolExecutor(_SIGNING, thread_name_prefix="sign") as pool:
-            for part in pool.map(partial(self._sign, bucket, seconds=seconds), _batches(names)):
-                urls.update(part.urls)
-                missing += part.missing
-        return Signed(urls, tuple(missing))
-
-    def _sign(self, bucket: str, batch: list[str], seconds: int, doing: str | None = None) -> Signed:
-        path, body = f"object/sign/{quote(bucket, safe='')}", {"paths": batch, "expiresIn": seconds}
-
-        def attempt(_again: bool) -> Signed:
-            answer: object = self.http.send("POST", path, json=body).json()
-            if not isinstance(answer, list):
-                raise Garbled("not a list of URLs")
-            urls: dict[str, str] = {}
-            missing: list[str] = []
-            try:
-                for entry in cast("list[Json]", answer):
-                    name, url = str(entry["path"]), entry["signedURL"]
-                    if url is None:
-                        missing.append(name)
-                        continue
-                    # `?` in a name stands there as it is, which would end the path: the URL is put together anew.
-                    token = str(url).rpartition("token=")[2]
-                    if not signed.is_for(token, bucket, name):
-                        raise Garbled("a URL for another object")
-                    urls[name] = f"{self.http.url}object/sign/{_quoted(bucket, name)}?token={token}"
-            except (KeyError, TypeError):
-                raise Garbled("not a list of URLs") from None
-            if [*urls, *missing] != batch and sorted([*urls, *missing]) != sorted(batch):
-                raise Garbled("not the names that were asked for")
-            return Signed(urls, tuple(missing))
-
-        return self.http.patiently(doing or f"signing {len(batch)} objects of {bucket}", attempt)
+        return signing.sign(self.http, bucket, names, seconds)
 
     def verify(self, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
         self._found(bucket)
         return verify(
             self.http,
             bucket,
-            _gathered(names),
-            sign=lambda batch: self._sign(bucket, batch, _PROBE_SECONDS),
+            batches(names),
+            sign=lambda batch: signing.sign_batch(self.http, bucket, batch, _PROBE_SECONDS),
             head=lambda name: self._head(bucket, name),
             others=lambda: (found.name for found in self._listed(bucket, "")),
         )
@@ -373,29 +333,6 @@ class SupabaseStorage:
 
 def _size(found: Object | None) -> int | None:
     return found.size if found else None
-
-
-def _quoted(bucket: str, name: str) -> str:
-    path = f"{bucket}/{name}"
-    return path if _PLAIN.fullmatch(path) else f"{quote(bucket, safe='')}/{quote(name, safe='/')}"
-
-
-def _gathered(names: Iterable[str]) -> Iterator[list[str]]:
-    """Batches by count and by bytes; a name stands in a batch once."""
-    batch: dict[str, None] = {}
-    size = 0
-    for name in names:
-        batch[checked(name)] = None
-        size += len(name.encode()) + 3
-        if len(batch) == BATCH or size > BATCH_BYTES:
-            yield list(batch)
-            batch, size = {}, 0
-    if batch:
-        yield list(batch)
-
-
-def _batches(names: Iterable[str]) -> Iterator[list[str]]:
-    return _gathered(dict.fromkeys(names))
 
 
 def _taken(connection: str, bucket: str, name: str) -> ReconcilerError:
