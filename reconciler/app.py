@@ -22,6 +22,7 @@ from reconciler.plan import invert as inverse
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
+from reconciler.plan.left import told
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
 from reconciler.plan.step import Step
@@ -303,12 +304,14 @@ def _converged(plan: Plan, spec: Spec, session: Session, settings: Settings) -> 
         ]
         return not left, tuple(left)
     addresses = sorted({step.address for step in plan.steps})
+    if any(plan.header.connections.get(step.connection, {}).get("type") == "atproto" for step in plan.steps):
+        addresses = list(choose(spec, addresses, ()))  # an app may have written rows when it saw the records
     try:
         again = _plan(spec, session, None, addresses, ())
     except ReconcilerError as error:
         return None, (f"could not plan again: {error.what}",)
     try:
-        left = [f"{step.id}: {step.count} changes" for step in again.steps if step.address in addresses]
+        left = [told(again, step) for step in again.steps if step.address in addresses]
         left += [f"{it.address} deferred: {it.reason}" for it in again.header.deferred]
         return not left, tuple(left)
     finally:
