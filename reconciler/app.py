@@ -26,6 +26,7 @@ from reconciler.plan import invert as inverse
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
+from reconciler.plan.left import told
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
 from reconciler.plan.step import Check, Step, Verb
@@ -377,6 +378,8 @@ def _converged(
         ]
         return not left, tuple(left), ()
     addresses = sorted({step.address for step in plan.steps})
+    if any(plan.header.connections.get(step.connection, {}).get("type") == "atproto" for step in plan.steps):
+        addresses = list(choose(spec, addresses, ()))  # an app may have written rows when it saw the records
     try:
         again = _plan(spec, session, None, addresses, ())
     except ReconcilerError as error:
@@ -396,7 +399,7 @@ def _converged(
                     f"{step.id}: {step.count} changes to rows that {by} works on; plan again if they are meant"
                 )
             else:
-                left.append(f"{step.id}: {step.count} changes")
+                left.append(told(again, step))
         left += [f"{it.address} deferred: {it.reason}" for it in again.header.deferred]
         return not left, tuple(left), tuple(aside)
     finally:

@@ -121,7 +121,7 @@ class Observed:
 
     def _add_records(self, everything: Emitted) -> None:
         """Records come after the rows of the same plan, unless something else asks for another order."""
-        from reconciler.systems.pds.emit import hazards_of, steps_of
+        from reconciler.systems.pds.emit import hazards_of, limits_of, steps_of
 
         before = {item.step.id for item in everything.steps}
         last = sorted(before - {one for one, other in everything.must if other in before})
@@ -131,6 +131,7 @@ class Observed:
             everything.must += edges
             everything.rather += [(name, steps[0].step.id) for name in last if steps]
             everything.hazards += hazards_of(found)
+        everything.hazards += limits_of(self.records)
 
     def needs(self, steps: Mapping[str, Planned]) -> list[Edge]:
         """The edges that `needs` in the spec asks for."""

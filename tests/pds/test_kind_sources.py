@@ -246,3 +246,36 @@ def test_points_over_the_limit_are_told(records: Records) -> None:
     (hazard,) = header(records.plan())["hazards"]
     assert (hazard["kind"], hazard["count"]) == ("rate-limit", 5100)
     assert hazard["text"].endswith("this takes at least 1 h")
+    # Two resources of one account share its points.
+    both = "".join(
+        HEAD.replace("notes:", f"{name}:") + f"  source: backup.notes\n  where: {where}\n  rkey: uri\n  record: data\n"
+        for name, where in (("one", "length(uri) < 5"), ("other", "length(uri) = 5"))
+    )
+    records.write(both)
+    (hazard,) = header(records.plan())["hazards"]
+    assert (hazard["address"], hazard["count"]) == ("pds_records.one, pds_records.other", 5100)
+
+
+def test_blobs_over_the_limit_of_a_day_are_told(records: Records) -> None:
+    (records.folder / "blobs").mkdir()
+    blobs = [f"blob {number}".encode() for number in range(1001)]
+    for data in blobs:
+        (records.folder / "blobs" / cid(data)).write_bytes(data)
+    images = [json.loads(naming(data))["file"] for data in blobs]
+    records.rows({"many": json.dumps({"$type": COLLECTION, "images": images})})
+    records.write(NOTES + "  blobs: { from: blobs }\n")
+    (hazard,) = header(records.plan())["hazards"]
+    assert (hazard["kind"], hazard["count"]) == ("rate-limit", 1001)
+    assert hazard["text"].endswith("takes 1000 a day: this takes at least 1 d")
+
+
+def test_blobs_of_the_old_form_are_told(records: Records) -> None:
+    old = {"cid": cid(b"old"), "mimeType": "image/png"}
+    records.rows({"old": json.dumps({"$type": COLLECTION, "image": old}), "new": note("new")})
+    plan = records.plan()
+    hazards = {it["kind"]: it for it in header(plan)["hazards"]}
+    assert hazards["old-blob"]["count"] == 1 and hazards["old-blob"]["text"].endswith("it will refuse old")
+    assert f"({cid(b'old')} of old)" in hazards["missing-blob"]["text"]
+    done = records.run("apply", plan.name, "--json")
+    assert (done.code, sorted(records.repo())) == (1, ["new"])
+    assert "Legacy blobs are not allowed" in done.err

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -398,24 +399,37 @@ def test_a_storm_of_429_is_waited_out(
 
 
 def test_points_are_counted_where_the_server_does(strict_pds: Pds) -> None:
-    """5000 points an hour: the server never has to say no, because we wait."""
+    """The server never has to say no, because we wait, also where its answers do not say what is left."""
     account, told, clock = strict_pds.account(), Told(), Hurried()
     with (
         behind(strict_pds, lambda call, on: on()) as (proxy, plc),
         session(strict_pds, account, plc=plc, told=told, clock=clock) as owner,
     ):
         owner._owning.limited = True  # pyright: ignore[reportPrivateUsage] - the proxy passes no headers on
-        results = write(owner, map(created, range(1700)))
-        for number, _ in enumerate(results, 1):
-            if number == 1666:
-                break
+        results = write(owner, map(created, range(400)), quota=Quota((Limit(1000, 3600),)))
+        assert outcomes(islice(results, 333)) == {"applied": 333}
         assert told.waits == []
         sent = sum(len(commits(it)) for it in proxy.calls if it.method.endswith(APPLY))
-        assert sent == 1666 and len(there(owner).cids) == 1666
-        # The next one waits an hour; then this server, whose hour is not over, says no with its own time.
+        assert sent == 333 and len(there(owner).cids) == 333
+        # The next one waits an hour.
+        owner._owning._waiting = stop  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(Stop):
-            owner._owning._waiting = stop  # pyright: ignore[reportPrivateUsage]
             list(results)
+
+
+def test_points_of_an_earlier_run_are_known_from_what_the_server_tells(strict_pds: Pds) -> None:
+    """A run that begins with nothing counted spends what the server says is left, and waits before it says no."""
+    account, told = strict_pds.account(), Told()
+    with session(strict_pds, account) as owner:
+        assert outcomes(write(owner, map(created, range(1200)), quota=owner.quota)) == {"applied": 1200}
+    with session(strict_pds, account, told=told) as owner:
+        results = write(owner, map(created, range(1800)), quota=owner.quota)
+        assert outcomes(islice(results, 1666)) == {"already": 1200, "applied": 466}
+        assert told.waits == [] and owner.quota.told and owner.quota.left(owner.clock.now()) < 3
+        owner._owning._waiting = stop  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(Stop) as stopped:
+            list(results)
+        assert "only so many writes an hour" in str(stopped.value) and len(there(owner).cids) == 1666
 
 
 class Stop(Exception):

@@ -15,6 +15,7 @@ Plan: both sides as rkey → CID.
     car.opened(path) -> Car                                  # a backup: .cids(collection), .records(collection), .did, .collections()
     inventory.fetched(session) -> Car                        # the repo now, as a CAR
     blobs.references(json_text) -> Reference…; blobs.held(session) -> CIDs; blobs.missing(session)
+    session.quota                                            # points this run spent, and what answers tell of earlier ones
     quota.seconds_for(creates, updates, deletes)             # how long a PDS that counts will take at least
 
     compare.compare(session, wanted, file) -> Compared       # all of the above for a resource; emit.steps_of makes its steps

@@ -19,7 +19,6 @@ from reconciler.systems.pds.batches import Outcome as Word
 from reconciler.systems.pds.batches import Validate, Write, judged
 from reconciler.systems.pds.blobs import Reference
 from reconciler.systems.pds.inventory import Inventory, inventory
-from reconciler.systems.pds.quota import Quota
 from reconciler.systems.pds.records import Record
 from reconciler.systems.pds.session import Session
 from reconciler.systems.pds.store import Store
@@ -54,6 +53,8 @@ class How:
 class _Drifted:
     count: int = 0
     lines: list[str] = field(default_factory=list[str])
+    points: int = 0
+    """What was spent on the changes that are done already, by whoever did them."""
 
 
 def execute(
@@ -82,7 +83,7 @@ def execute(
         )
     if rehearse:
         return outcome
-    quota = Quota()
+    quota = session.quota
     first: Inventory | None = next(iter(known.values())) if len(known) == 1 else None
     for address, group in groupby(steps, key=lambda step: step.address):
         members, options = list(group), how(address)
@@ -104,6 +105,11 @@ def execute(
                 error.code = Exit.PARTIAL
             raise
         first = None
+    if drifted.points and any(outcome.applied.values()) and session.limited and not quota.told:
+        outcome.notes.append(
+            f"{session.pds} counts what is written, and does not tell what is left: the {drifted.points} points of an earlier run "
+            "are not counted ahead, and where it says no it is waited for"
+        )
     return outcome
 
 
@@ -123,6 +129,7 @@ def _judge(
         outcome.count(step, Word.APPLIED, len(to_do))
         outcome.count(step, Word.ALREADY, len(done))
         drifted.count += len(lines)
+        drifted.points += sum(it.points for it in done)
         drifted.lines += lines[: max(0, _NAMED - len(drifted.lines))]
 
 

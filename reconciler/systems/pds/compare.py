@@ -106,6 +106,10 @@ class Compared:
     """Blobs that the PDS lacks and the store has."""
     lacking: list[Reference] = field(default_factory=list[Reference])
     """Blobs that neither has."""
+    lacking_of: dict[str, str] = field(default_factory=dict[str, str])
+    """CID of a blob → the first record that is planned and names it."""
+    legacy: list[str] = field(default_factory=list[str])
+    """Planned records that name a blob in the old form."""
     dropped: list[str] = field(default_factory=list[str])
     """Blobs that no record names any more afterwards."""
     columns: Counter[str] = field(default_factory=Counter[str])
@@ -250,13 +254,20 @@ def _differs(one: dict[str, object], other: dict[str, object], name: str) -> boo
 def _look_for_blobs(session: Session, found: Compared) -> None:
     """Which blobs a plan needs that are not there, and which it would let go."""
     wanted = found.wanted
-    planned = [*found.creates.values(), *(found.updates.values() if found.writes_updates else ())]
-    named = {it.cid: it for place in planned for it in _references(found.spool.get(place))}
+    planned = {**found.creates, **(found.updates if found.writes_updates else {})}
+    named: dict[str, Reference] = {}
+    for rkey, place in sorted(planned.items()):
+        references = list(_references(found.spool.get(place)))
+        named.update((it.cid, it) for it in references)
+        found.legacy += [rkey] if any(it.legacy for it in references) else []
+        for it in references:
+            found.lacking_of.setdefault(it.cid, rkey)
     if named:
         held = set(blobs.held(session))
         for reference in sorted((it for it in named.values() if it.cid not in held), key=lambda it: it.cid):
             there = wanted.store is not None and wanted.store.has(reference)
             (found.uploads if there else found.lacking).append(reference)
+    found.lacking_of = {it.cid: found.lacking_of[it.cid] for it in found.lacking}
     gone = {it.cid for place in found.before.values() for it in _references(found.spool.get(place))} - named.keys()
     if gone:
         with fetched(session) as car:

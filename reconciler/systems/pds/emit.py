@@ -7,7 +7,7 @@ leaves their CIDs as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -16,7 +16,7 @@ from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.systems.pds import quota, records
 from reconciler.systems.pds.compare import Compared, Texts, check_limit
 
-_POINTS = quota.HOUR.points
+_NAMED = 3
 
 
 def steps_of(found: Compared) -> tuple[list[Planned], list[tuple[str, str]]]:
@@ -48,20 +48,53 @@ def hazards_of(found: Compared) -> list[Hazard]:
         hazards.append(Hazard("delete", address, f"{deletes} records of {wanted.collection} are deleted", deletes))
     if count := len(found.lacking):
         where = f" and {wanted.store_name} lacks" if wanted.store else ""
-        text = f"{count} blobs that the records name the PDS lacks{where}: it will refuse these records"
+        named = _some([f"{cid} of {rkey}" for cid, rkey in sorted(found.lacking_of.items())])
+        text = f"{count} blobs that the records name the PDS lacks{where}: it will refuse these records ({named})"
         hazards.append(Hazard("missing-blob", address, text, count))
     if count := len(found.dropped):
         text = (
             f"{count} blobs lose the last record that names them, and the PDS drops them: keep their files for an undo"
         )
         hazards.append(Hazard("dropped-blob", address, text, count))
-    updates = len(found.updates) if found.writes_updates else 0
-    points = len(found.creates) * quota.CREATE + updates * quota.UPDATE + deletes * quota.DELETE
-    if points > _POINTS:
-        took = _duration(quota.seconds_for(len(found.creates), updates, deletes))
-        text = f"{points} points of a PDS's limit of {_POINTS} an hour are needed: where it counts, this takes at least {took}"
-        hazards.append(Hazard("rate-limit", address, text, points))
+    if count := len(found.legacy):
+        text = (
+            f"{count} records name a blob in the old form, which a PDS takes no new record with: "
+            f"it will refuse {_some(found.legacy)}"
+        )
+        hazards.append(Hazard("old-blob", address, text, count))
     return hazards
+
+
+def limits_of(founds: Sequence[Compared]) -> list[Hazard]:
+    """What a server that counts makes of all that is written to an account, and how long that takes."""
+    hazards: list[Hazard] = []
+    for connection in sorted({it.wanted.connection for it in founds}):
+        own = [it for it in founds if it.wanted.connection == connection and (it.creates or it.updates or it.deletes)]
+        address = ", ".join(sorted(it.wanted.address for it in own))
+        creates, deletes = sum(len(it.creates) for it in own), sum(len(it.deletes) for it in own)
+        updates = sum(len(it.updates) for it in own if it.writes_updates)
+        points = creates * quota.CREATE + updates * quota.UPDATE + deletes * quota.DELETE
+        if points > quota.HOUR.points:
+            took = _duration(quota.seconds_for(creates, updates, deletes))
+            text = (
+                f"{points} points are needed, and a PDS that counts gives {quota.HOUR.points} an hour and {quota.DAY.points} a day: "
+                f"this takes at least {took}"
+            )
+            hazards.append(Hazard("rate-limit", address, text, points))
+        uploads = len({blob.cid for it in own for blob in it.uploads})
+        if uploads > quota.UPLOADS.points:
+            took = _duration((uploads - 1) // quota.UPLOADS.points * quota.UPLOADS.seconds)
+            text = (
+                f"{uploads} blobs are uploaded, and a PDS that counts takes {quota.UPLOADS.points} a day: "
+                f"this takes at least {took}"
+            )
+            hazards.append(Hazard("rate-limit", address, text, uploads))
+    return hazards
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
 
 
 def _duration(seconds: float) -> str:

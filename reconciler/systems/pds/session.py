@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import identity
+from reconciler.systems.pds.quota import Quota, Told
 from reconciler.systems.pds.xrpc import Clock, CutError, RefusedError, Waiting, Xrpc, ignore
 
 _EXPIRED = "ExpiredToken"
@@ -34,7 +35,7 @@ class Login:
 
 
 class Session:
-    """`did`, `handle` and `pds` are those of the document; close it when done."""
+    """`did`, `handle` and `pds` are those of the document, `quota` counts what is written; close it when done."""
 
     whole = True
     """Whether the whole repo can be had at once, as a CAR."""
@@ -43,6 +44,7 @@ class Session:
         found = identity.resolve(login.identifier, pds=login.pds, plc=login.plc)
         self.did, self.handle, self.pds = found.did, found.handle, found.pds
         self.clock = clock or Clock()
+        self.quota = Quota()
         self._login = login
         self._reading = Xrpc(found.pds, waiting=waiting, clock=self.clock)
         self._owning = Xrpc(login.via, waiting=waiting, clock=self.clock) if login.via else self._reading
@@ -72,6 +74,11 @@ class Session:
     def limited(self) -> bool:
         """Whether the server is known to count what the owner does."""
         return self._owning.limited
+
+    @property
+    def told(self) -> Told | None:
+        """What the answer to the owner's last call said of a limit."""
+        return self._owning.told
 
     def read(self, method: str, **params: str | int) -> Mapping[str, object]:
         """A query anyone may make."""

@@ -173,6 +173,7 @@ class _Writer:
             else:
                 yield from self._narrow(group, refused, groups)
         else:
+            self._heed()
             self._committed(group.writes, answer)
             yield from (Result(it, Outcome.APPLIED) for it in group.writes)
 
@@ -195,10 +196,12 @@ class _Writer:
                     return
                 yield Result(write, Outcome.FAILED, self._failure(write, refused))
             else:
+                self._heed()
                 self._applied += 1
                 self._cuts = 0
                 yield Result(write, Outcome.APPLIED)
-        self._losses = _STARVED - 1
+        # The next call may get through, and takes no longer if it is a larger one; nor does the way one by one end so often then.
+        self._losses, self._room.writes = _STARVED - 1, min(batches.MAX_WRITES, self._room.writes * 2)
 
     def _narrow(self, group: _Group, refused: RefusedError, groups: deque[_Group]) -> Iterator[Result]:
         # Where others wrote since, the refusal may be about what they did: then all is read again first.
@@ -286,7 +289,7 @@ class _Writer:
         self._losses += 1
         self._rivalry = _WARY
         # Once is normal: the others wrote during our last call. Twice: they wrote while we looked, so look and write faster.
-        if self._losses > 1:
+        if 1 < self._losses < _STARVED:
             self._room.writes = max(self._room.writes // 2, _FEWEST)
         if self._losses == _LOSSES:
             raise ReconcilerError(
@@ -318,6 +321,10 @@ class _Writer:
     def _wait_for(self, points: int) -> None:
         while self._session.limited and (seconds := self._quota.wait(points, self._session.clock.now())) > 0:
             self._session.wait(seconds + 1, f"{self._session.pds} takes only so many writes an hour and a day")
+
+    def _heed(self) -> None:
+        if self._session.told:
+            self._quota.heed(self._session.told, self._session.clock.now())
 
     def _failure(self, write: Write, refused: RefusedError) -> ReconcilerError:
         return ReconcilerError(

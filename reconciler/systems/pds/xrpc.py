@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import re
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -22,11 +23,13 @@ import httpx
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import records
+from reconciler.systems.pds.quota import Limit, Told
 
 _READS = 5  # times a read is tried
 _GATEWAY = (502, 503, 504)
 _LONGEST_WORDS = 300
 _TIMEOUT = httpx.Timeout(60, connect=10)
+_POLICY = re.compile(r"(\d{1,9});w=(\d{1,9})")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -96,6 +99,7 @@ class Xrpc:
                 why="it looks like https://host, with nothing before the host or after the path (it is not shown)",
             )
         self.limited = False  # whether the server is known to count
+        self.told: Told | None = None  # what its last answer said of a limit
         self._client = client(_TIMEOUT)
         self._waiting = waiting
         self._clock = clock or Clock()
@@ -182,6 +186,7 @@ class Xrpc:
             except httpx.RequestError as error:
                 raise CutError(type(error).__name__) from None
             self.limited = self.limited or "ratelimit-limit" in response.headers or response.status_code == 429
+            self.told = _told(response, self._clock.now())
             if response.status_code == 429:
                 blocked += 1
                 self._blocked(response, blocked)
@@ -244,6 +249,16 @@ def _until(response: httpx.Response, now: float, blocked: int) -> float:
     if (then := _seconds(after)) is not None:
         return min(max(then - (date or now), 0.0), 86_400) + 1
     return min(5.0 * 2 ** (blocked - 1), 600.0)
+
+
+def _told(response: httpx.Response, now: float) -> Told | None:
+    """What the answer says of a limit: how many of how many seconds are left, and until when by our clock."""
+    policy = _POLICY.fullmatch(response.headers.get("ratelimit-policy", ""))
+    left, reset = (response.headers.get(f"ratelimit-{it}", "") for it in ("remaining", "reset"))
+    date = _seconds(response.headers.get("date"))
+    if not policy or not left.isdecimal() or not reset.isdecimal() or date is None:
+        return None
+    return Told(Limit(int(policy[1]), float(policy[2])), int(left), now + float(reset) - date)
 
 
 def _seconds(date: str | None) -> float | None:
