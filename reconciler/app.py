@@ -19,6 +19,7 @@ from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
 from reconciler.plan import invert as inverse
+from reconciler.plan.compare import compare as compare
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one

@@ -11,6 +11,7 @@ COMMANDS = {
     "validate": "Check specs without connecting to anything.",
     "plan": "Read the world and show what would change.",
     "show": "Render a saved plan.",
+    "diff": "Say what changed between two plans.",
     "apply": "Carry out a plan, exactly and once.",
     "undo": "Write the plan that takes a plan back.",
     "status": "Count what is in sync and what is not.",
