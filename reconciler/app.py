@@ -25,6 +25,7 @@ from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
+from reconciler.plan.rules import refusal, settled
 from reconciler.plan.step import Step
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
@@ -100,7 +101,7 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
             variables=dict(spec.variables),
             connections=world.fingerprints(),
             deferred=tuple(seen.deferred),
-            hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
+            hazards=settled(found.hazards, {name: it.allow for name, it in spec.resources().items()}),
         )
         with session.progress.task("writing the plan", sum(step.count for step in ordered)):
             return plan_file.write(out, header, [replace(by_id[step.id], step=step) for step in ordered])
@@ -145,6 +146,8 @@ def apply(
     spec_dir: Path | None = None,
 ) -> Applied:
     """Carry out exactly this plan, run by run; then plan its resources again and say whether anything is left."""
+    if not rehearse and (refused := refusal(plan.header.hazards)):
+        raise refused
     spec = from_canonical(
         plan.header.spec,
         variables=plan.header.variables,

@@ -44,7 +44,7 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 def main(context: click.Context, no_color: bool) -> None:
     """Bring live data back to a declared state: write specs, review the plan, apply it once.
 
-    Exit codes: 0 done, 1 error, 2 changes are planned, 3 drift, 4 over a limit, 5 partly applied (run it again),
+    Exit codes: 0 done, 1 error, 2 changes are planned, 3 drift, 4 over a limit or a risk that is not allowed, 5 partly applied (run it again),
     130 interrupted.
     """
     from reconciler.cli.terminal import colors

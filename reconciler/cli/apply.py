@@ -61,7 +61,7 @@ def command(
         plan = app.plan(session, out=None, only=(), exclude=(), now=None)
     try:
         _check_id(plan, plan_id)
-        if not saved and not _wanted(plan, sure=yes or rehearse):
+        if not saved and not _wanted(plan, sure=yes or rehearse, rehearse=rehearse):
             return Exit.DONE if plan.empty else Exit.ERROR
         applied = app.apply(
             plan,
@@ -90,14 +90,17 @@ def _is_saved(paths: tuple[Path, ...], variables: Mapping[str, str]) -> bool:
     return bool(plans)
 
 
-def _wanted(plan: Plan, *, sure: bool) -> bool:
+def _wanted(plan: Plan, *, sure: bool, rehearse: bool) -> bool:
     """Show a plan that nobody has reviewed, and ask."""
     from reconciler.cli.terminal import confirm, tell
+    from reconciler.plan.rules import refusal
     from reconciler.views import text
 
     click.echo(text.render(plan), nl=False, err=True)
     if plan.empty:
         return False
+    if not rehearse and (refused := refusal(plan.header.hazards)):
+        raise refused
     if sure or confirm("Apply these changes?"):
         return True
     tell("Nothing was applied.")

@@ -44,6 +44,11 @@ def leave(run: Callable[[], object]) -> int:
     return int(code) if isinstance(code, int) else Exit.DONE
 
 
+def tell_error(error: ReconcilerError) -> None:
+    """An error that does not end the command."""
+    _say(error.render())
+
+
 def _internal(error: Exception) -> int:
     import traceback
 
@@ -74,4 +79,6 @@ def _place(error: Exception) -> str:
 def _say(text: str) -> None:
     from reconciler.views.escape import plain_lines
 
-    click.echo(plain_lines(text), err=True)
+    lines = plain_lines(text).split("\n")
+    # No line of somebody's data may be a command to the workflow that runs this.
+    click.echo("\n".join(f"| {line}" if line.lstrip().startswith("::") else line for line in lines), err=True)

@@ -178,8 +178,8 @@ def _parts(old: Change, new: Change, sensitive: set[str]) -> Iterator[tuple[str,
         for column in sorted(one.keys() | other.keys()):
             if one.get(column) != other.get(column) or (column in one) != (column in other):
                 hidden = column in sensitive
-                values = ("(sensitive)", "(sensitive)") if hidden else (one.get(column), other.get(column))
-                yield f"{name}.{column}", *values
+                was, is_ = ("(sensitive)" if hidden else image.get(column) for image in (one, other))
+                yield f"{name}.{column}", was, is_
     if old.reason != new.reason:
         yield "reason", old.reason, new.reason
     if old.kept != new.kept:

@@ -51,6 +51,7 @@ class ReconcilerError(Exception):
         todo: str | None = None,
         details: tuple[str, ...] = (),
         code: Exit = Exit.ERROR,
+        rule: str = "",
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -59,6 +60,8 @@ class ReconcilerError(Exception):
         self.todo = todo
         self.details = details
         self.code = code
+        self.rule = rule
+        """The number of the rule of `plan/rules.py` that this is about, if it is about one."""
 
     def render(self) -> str:
         """The few lines printed on stderr."""

@@ -46,7 +46,7 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
     for step in steps:
         lost = _irreversible(step)
         if lost:
-            hazards.append(Hazard("irreversible", step.address, f"{step.id}: {lost}", step.count))
+            hazards.append(Hazard("not-undone", step.address, f"{step.id}: {lost}", step.count))
             continue
         draft = replace(
             step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from reconciler.plan.file import Plan
-from reconciler.views import dot, html, json, markdown, mermaid, sql, text
+from reconciler.views import dot, html, json, markdown, mermaid, sarif, sql, text
 
 FORMATS: dict[str, Callable[[Plan], Iterable[str]]] = {
     "text": lambda plan: (text.render(plan),),
@@ -13,6 +13,7 @@ FORMATS: dict[str, Callable[[Plan], Iterable[str]]] = {
     "json": json.render,
     "sql": sql.render,
     "html": lambda plan: (html.render(plan),),
+    "sarif": lambda plan: (sarif.render(sarif.of_plan(plan, {})),),
     "mermaid": lambda plan: (mermaid.render(plan),),
     "dot": lambda plan: (dot.render(plan),),
 }

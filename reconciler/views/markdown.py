@@ -93,7 +93,7 @@ def _table(steps: Sequence[StepView]) -> list[str]:
 def _row(view: StepView) -> str:
     step = view.step
     target = f"{prose(cut(step.connection, 63))} {code(cut_middle(step.target, 130))}"
-    verb = f"`{view.glyph}` {step.verb.value}"
+    verb = f"`{view.glyph}` {step.verb.value}{f' ❗{chr(32).join(view.risks)}' if view.risks else ''}"
     count = f"{step.count:,}" if view.noun == "row" else view.amount
     cells = (code(cut_middle(step.address, 120)), target, verb, count, prose(view.reasons), prose(view.columns))
     return f"| {' | '.join(cells)} |"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
+from reconciler.plan import rules
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.views.definitions import OBJECT_VERBS, Definition, definition
@@ -57,6 +58,8 @@ class StepView:
     examples: tuple[Example, ...]
     definitions: tuple[Definition, ...] = ()
     """Of a step of objects: what becomes of each."""
+    risks: tuple[str, ...] = ()
+    """The numbers of the rules it concerns."""
     creates: bool = False
     """Whether what it puts was not there."""
 
@@ -101,7 +104,7 @@ class Overview:
         """What to say of a plan without steps."""
         if self.plan.steps:
             return None
-        if any(hazard.kind == "irreversible" for hazard in self.hazards):  # an undo
+        if any(hazard.kind == "not-undone" for hazard in self.hazards):  # an undo
             return "No changes: nothing of the plan can be taken back."
         if self.plan.header.deferred:
             return "No changes can be planned yet: what is left is deferred."
@@ -135,10 +138,12 @@ def totals(summary: Mapping[str, int]) -> str:
 
 
 def hazard_text(hazard: Hazard) -> str:
-    """A risk's sentence with the resource and the count where the sentence does not hold them already."""
+    """A risk's number and sentence, with the resource and the count where it does not hold them, and whether it stops the plan."""
     extra = [] if not hazard.address or hazard.address in hazard.text else [hazard.address]
     extra += [amount(hazard.count, "row")] if hazard.count and str(hazard.count) not in hazard.text else []
-    return cut(hazard.text, _LONGEST_NOTE) + (f" ({', '.join(extra)})" if extra else "")
+    where = f" ({', '.join(extra)})" if extra else ""
+    state = " · allowed" if hazard.allowed else " · NOT ALLOWED YET" if rules.stops(hazard) else ""
+    return f"{rules.rule(hazard.kind).id} {cut(hazard.text, _LONGEST_NOTE)}{where}{state}"
 
 
 def resources(spec: Mapping[str, object]) -> int:
@@ -180,6 +185,7 @@ def _step_view(plan: Plan, step: Step) -> StepView:
         + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
         examples=tuple(_example(step, change) for change in examples),
         definitions=tuple(map(definition, examples)) if step.verb in OBJECT_VERBS else (),
+        risks=tuple(sorted({rules.rule(it.kind).id for it in rules.concerning(plan.header.hazards, step.id)})),
         creates=step.verb is Verb.PUT and all(change.before is None for change in examples),
     )
 

@@ -37,12 +37,12 @@ def _lines(view: Overview, color: bool) -> Iterator[str]:
         yield _heading(group, width)
         for step in group.steps:
             if step.definitions:
-                yield f"    {_glyph(step.glyph, color)} {_object(step, names)}".rstrip()
+                yield f"    {_glyph(step.glyph, color)} {_object(step, names)}".rstrip() + _risks(step, color)
                 continue
             number, _, noun = step.amount.partition(" ")
             head = f"    {_glyph(step.glyph, color)} {number:>{counts}} {noun:<{amounts}} "
             line = f"{cut(step.reasons, _WIDEST_LINE):<{reasons}}  {_what(step)}"
-            yield (head + line).rstrip()
+            yield (head + line).rstrip() + _risks(step, color)
             yield from (f"        {plain(note)}" for note in step.notes)
     if view.groups:
         yield ""
@@ -78,6 +78,11 @@ def sequence(example: Example) -> str:
     """Where a sequence stands and where it goes."""
     values = [f"{before} → {after}" for _, before, after in example.values]
     return f"{cut_middle(example.key, 60)}: {', '.join(values)}" if values else example.key
+
+
+def _risks(step: StepView, color: bool) -> str:
+    """The numbers of the risks that stand at the top."""
+    return f"  {_glyph('!', color)} {' '.join(step.risks)}" if step.risks else ""
 
 
 def _object(step: StepView, width: int) -> str:

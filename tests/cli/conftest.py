@@ -78,6 +78,9 @@ class Spec:
     warnings: tuple[ReconcilerError, ...] = ()
     addresses: tuple[str, ...] = ()
 
+    def locate(self, *path: str | int) -> None:
+        return None
+
     def resources(self) -> dict[str, None]:
         return dict.fromkeys(self.addresses)
 
@@ -130,8 +133,8 @@ class FakeApp:
         self._note("apply", plan=plan, session=session, **options)
         return self.applied
 
-    def undo(self, plan: Plan, out: Path | None) -> Plan:
-        self._note("undo", plan=plan, out=out)
+    def undo(self, plan: Plan, out: Path | None, only_key: str | None = None) -> Plan:
+        self._note("undo", plan=plan, out=out, only_key=only_key)
         return self.make(out)
 
     def status(self, session: Session) -> tuple[Status, ...]:

@@ -16,7 +16,7 @@ from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.systems.pds import quota, records
 from reconciler.systems.pds.compare import Compared, Texts
 
-_POINTS = quota.HOUR.points
+_POINTS, _DAY = quota.HOUR.points, quota.DAY.seconds
 
 
 def steps_of(found: Compared) -> tuple[list[Planned], list[tuple[str, str]]]:
@@ -45,6 +45,9 @@ def hazards_of(found: Compared) -> list[Hazard]:
         hazards.append(Hazard("blocked", address, text, changed + extra))
     if deletes := len(found.deletes):
         hazards.append(Hazard("delete", address, f"{deletes} records of {wanted.collection} are deleted", deletes))
+    if found.over is not None:
+        text = f"{deletes} records are deleted, and max_delete allows {found.over}"
+        hazards.append(Hazard("delete-over-limit", address, text, deletes))
     if count := len(found.lacking):
         where = f" and {wanted.store_name} lacks" if wanted.store else ""
         text = f"{count} blobs that the records name the PDS lacks{where}: it will refuse these records"
@@ -57,9 +60,10 @@ def hazards_of(found: Compared) -> list[Hazard]:
     updates = len(found.updates) if found.writes_updates else 0
     points = len(found.creates) * quota.CREATE + updates * quota.UPDATE + deletes * quota.DELETE
     if points > _POINTS:
-        took = _duration(quota.seconds_for(len(found.creates), updates, deletes))
+        seconds = quota.seconds_for(len(found.creates), updates, deletes)
+        took = _duration(seconds)
         text = f"{points} points of a PDS's limit of {_POINTS} an hour are needed: where it counts, this takes at least {took}"
-        hazards.append(Hazard("rate-limit", address, text, points))
+        hazards.append(Hazard("quota-over-a-day" if seconds > _DAY else "rate-limit", address, text, points))
     return hazards
 
 
