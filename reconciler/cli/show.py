@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.session import DEFAULT_SPECS, PathType
+from reconciler.cli.session import DEFAULT_SPECS, PathType, examples_option
 from reconciler.plan.errors import Location
 from reconciler.views import FORMATS
 
@@ -21,7 +21,8 @@ from reconciler.views import FORMATS
     type=PathType,
     help="With sarif: the specs that risks are shown in. Default: specs/, where it is.",
 )
-def command(plan_file: Path, form: str, specs: tuple[Path, ...]) -> None:
+@examples_option
+def command(plan_file: Path, form: str, specs: tuple[Path, ...], examples: str) -> None:
     """Render a saved plan; one that was edited is refused."""
     from reconciler import app
     from reconciler.cli.saved import present
@@ -29,7 +30,12 @@ def command(plan_file: Path, form: str, specs: tuple[Path, ...]) -> None:
 
     plan = app.open_plan(plan_file)
     if form == "text":
-        present(plan, None)
+        present(plan, None, examples=examples)
+    elif form == "markdown":
+        from reconciler.views import markdown
+        from reconciler.views.overview import Examples
+
+        write([markdown.render(plan, examples=Examples(examples))])
     elif form == "sarif":
         from reconciler.cli.places import places, relative
         from reconciler.cli.session import make_session

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 from typing import cast
 
@@ -35,6 +36,14 @@ _NOUNS = {
 }  # fmt: skip
 _IN_DATABASES = {Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.SETVAL, Verb.CREATE, Verb.ALTER, Verb.DROP}
 _NOT_RESOURCES = {"version", "variables", "connections"}
+
+
+class Examples(StrEnum):
+    """How much of the rows is shown: keys with values before and after, keys alone, or nothing."""
+
+    ALL = "all"
+    KEYS = "keys"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -111,12 +120,12 @@ class Overview:
         return f"No changes. {in_sync(resources(self.plan.header.spec))}."
 
 
-def overview(plan: Plan) -> Overview:
+def overview(plan: Plan, examples: Examples = Examples.ALL) -> Overview:
     """Read from the plan file what the views need of it."""
     members: dict[tuple[str, str, str], list[StepView]] = {}
     for step in plan.steps:
         target = "" if step.verb in OBJECT_VERBS else step.target
-        members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step))
+        members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step, examples))
     groups = tuple(Group(*place, tuple(steps)) for place, steps in members.items())
     return Overview(plan, groups, totals(plan.header.summary), _transactions(plan))
 
@@ -173,7 +182,7 @@ def _type_of(plan: Plan, step: Step) -> str:
     return plan.header.connections.get(step.connection, {}).get("type", "")
 
 
-def _step_view(plan: Plan, step: Step) -> StepView:
+def _step_view(plan: Plan, step: Step, shown: Examples) -> StepView:
     examples = plan.examples(step, EXAMPLES)
     columns, notes = _columns_and_notes(step)
     return StepView(
@@ -183,11 +192,22 @@ def _step_view(plan: Plan, step: Step) -> StepView:
         columns=columns,
         notes=tuple(cut(note, _LONGEST_NOTE) for note in notes[:_MOST_NOTES])
         + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
-        examples=tuple(_example(step, change) for change in examples),
+        examples=_shown(tuple(_example(step, change) for change in examples), shown),
         definitions=tuple(map(definition, examples)) if step.verb in OBJECT_VERBS else (),
         risks=tuple(sorted({rules.rule(it.kind).id for it in rules.concerning(plan.header.hazards, step.id)})),
         creates=step.verb is Verb.PUT and all(change.before is None for change in examples),
     )
+
+
+def _shown(examples: tuple[Example, ...], shown: Examples) -> tuple[Example, ...]:
+    """As much of the examples as may be seen."""
+    match shown:
+        case Examples.ALL:
+            return examples
+        case Examples.KEYS:
+            return tuple(Example(it.key) for it in examples)
+        case Examples.NONE:
+            return ()
 
 
 def _columns_and_notes(step: Step) -> tuple[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Verb
 from reconciler.views.escape import cut, cut_middle, plain, shorten_keys
-from reconciler.views.overview import Example, Group, Overview, StepView, amount, hazard_text, overview
+from reconciler.views.overview import Example, Examples, Group, Overview, StepView, amount, hazard_text, overview
 
 _CODES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "?": "36"}
 _WIDEST_ADDRESS = 44
@@ -16,9 +16,9 @@ _WIDEST_LINE = 160
 _WIDEST_OBJECT = 80
 
 
-def render(plan: Plan, *, color: bool = False) -> str:
+def render(plan: Plan, *, color: bool = False, examples: Examples = Examples.ALL) -> str:
     """The whole text, with a newline at its end."""
-    return "\n".join(_lines(overview(plan), color)) + "\n"
+    return "\n".join(_lines(overview(plan, examples), color)) + "\n"
 
 
 def _lines(view: Overview, color: bool) -> Iterator[str]:
@@ -70,6 +70,8 @@ def _what(step: StepView) -> str:
     if step.columns:
         return cut(step.columns, _WIDEST_LINE)
     keys = shorten_keys([example.key for example in step.examples])
+    if not keys:
+        return ""
     more = step.step.count - len(keys)
     return ", ".join(keys) + (f", … {more:,} more" if more > 0 else "")
 
