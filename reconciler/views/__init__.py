@@ -12,7 +12,7 @@ FORMATS: dict[str, Callable[[Plan], Iterable[str]]] = {
     "markdown": lambda plan: (markdown.render(plan),),
     "json": json.render,
     "sql": sql.render,
-    "html": lambda plan: (html.render(plan),),
+    "html": html.render,
     "sarif": lambda plan: (sarif.render(sarif.of_plan(plan, {})),),
     "mermaid": lambda plan: (mermaid.render(plan),),
     "dot": lambda plan: (dot.render(plan),),

@@ -125,7 +125,7 @@ class Job:
             "steps": {k: {"outputs": v} for k, v in self.outputs.items()},
         }[root]
         for part in path:
-            at = (at or {}).get(part)
+            at = cast("dict[str, Any]", at or {}).get(part)
         return at
 
 
