@@ -14,7 +14,14 @@ _PLAN = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.command("diff")
 @click.argument("first", metavar="PLAN", type=_PLAN)
 @click.argument("second", metavar="PLAN", type=_PLAN)
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="In which form.",
+)
 def command(first: Path, second: Path, form: str) -> Exit:
     """Say what the second plan would do otherwise than the first: exit code 0 if nothing, 2 if something.
 

@@ -13,7 +13,14 @@ from reconciler.views import FORMATS
 
 @click.command("show")
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="In which form; sql is a psql script with the same guards.",
+)
 @click.option(
     "--spec",
     "specs",

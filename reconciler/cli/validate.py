@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli import log
 from reconciler.cli.places import errors_of
 from reconciler.cli.session import json_option, make_session, spec_options, specs_argument
 from reconciler.cli.workflow import annotate_errors, annotations_option, wanted
@@ -19,7 +20,14 @@ from reconciler.views.overview import amount
 @click.command("validate")
 @specs_argument
 @spec_options
-@click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="How findings stand on stdout; sarif is for code scanning.",
+)
 @json_option
 @annotations_option
 def command(
@@ -50,7 +58,10 @@ def command(
         _write(form, len(spec.resources()), warnings=spec.warnings)
         return Exit.DONE
     for warning in spec.warnings:
-        click.echo(plain_lines(warning.render()), err=True)
+        if log.is_json():
+            log.write_error(warning, "warning")
+        else:
+            click.echo(plain_lines(warning.render()), err=True)
     click.echo(f"{amount(len(spec.resources()), 'resource')} ok")
     return Exit.DONE
 

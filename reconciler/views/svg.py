@@ -34,7 +34,8 @@ def render(steps: Sequence[Step], glyphs: Sequence[str], risks: Sequence[Sequenc
     ]
     return "\n".join(
         [
-            f'<svg width="{width + 40}" height="{height + 40}" viewBox="-20 -20 {width + 40} {height + 40}" role="group" aria-label="Order of the steps" tabindex="0" '
+            f'<svg width="{width + 40}" height="{height + 40}" viewBox="-20 -20 {width + 40} {height + 40}" tabindex="0" '
+            'role="group" aria-label="Order of the steps" '
             'preserveAspectRatio="xMidYMin meet">',
             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             '<path d="M0 0L8 4L0 8z"/></marker></defs>',
