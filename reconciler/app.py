@@ -23,12 +23,14 @@ from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
 from reconciler.plan import invert as inverse
+from reconciler.plan.compare import compare as compare
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
 from reconciler.plan.left import told
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.progress import Progress, Silent
+from reconciler.plan.rules import refusal, settled
 from reconciler.plan.step import Check, Step, Verb
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
@@ -111,7 +113,7 @@ def _plan(
             variables=dict(spec.variables),
             connections=world.fingerprints(),
             deferred=tuple(seen.deferred),
-            hazards=tuple(sorted(found.hazards, key=lambda hazard: (hazard.kind, hazard.address, hazard.text))),
+            hazards=settled(found.hazards, {name: it.allow for name, it in spec.resources().items()}),
             checks=checks,
         )
         with session.progress.task("writing the plan", sum(step.count for step in ordered)):
@@ -177,6 +179,8 @@ def apply(
     spec_dir: Path | None = None,
 ) -> Applied:
     """Carry out exactly this plan, run by run; then plan its resources again and say whether anything is left."""
+    if not rehearse and (refused := refusal(plan.header.hazards)):
+        raise refused
     spec = from_canonical(
         plan.header.spec,
         variables=plan.header.variables,

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.session import PathType, json_option, make_session, session_without_specs, spec_options
+from reconciler.cli.session import (
+    PathType,
+    examples_option,
+    json_option,
+    make_session,
+    session_without_specs,
+    spec_options,
+)
 from reconciler.plan.errors import Exit, ReconcilerError
 
 if TYPE_CHECKING:
@@ -32,6 +39,7 @@ _DURATION = r"\d+ ?(?:us|ms|s|min|h|d)?"
     help="With a PLAN: the folder that paths in its spec start from.",
 )
 @json_option
+@examples_option
 def command(
     paths: tuple[Path, ...],
     yes: bool,
@@ -43,6 +51,7 @@ def command(
     connections: Path | None,
     spec_dir: Path | None,
     as_json: bool,
+    examples: str,
 ) -> Exit:
     """Carry out a saved PLAN; or with a SPEC plan, show, ask and carry out.
 
@@ -61,7 +70,7 @@ def command(
         plan = app.plan(session, out=None, only=(), exclude=(), now=None)
     try:
         _check_id(plan, plan_id)
-        if not saved and not _wanted(plan, sure=yes or rehearse):
+        if not saved and not _wanted(plan, examples, sure=yes or rehearse, rehearse=rehearse):
             return Exit.DONE if plan.empty else Exit.ERROR
         applied = app.apply(
             plan,
@@ -90,14 +99,23 @@ def _is_saved(paths: tuple[Path, ...], variables: Mapping[str, str]) -> bool:
     return bool(plans)
 
 
-def _wanted(plan: Plan, *, sure: bool) -> bool:
+def _wanted(plan: Plan, examples: str, *, sure: bool, rehearse: bool) -> bool:
     """Show a plan that nobody has reviewed, and ask."""
+    from reconciler.cli import log
     from reconciler.cli.terminal import confirm, tell
+    from reconciler.plan.rules import refusal
     from reconciler.views import text
+    from reconciler.views.overview import Examples
 
-    click.echo(text.render(plan), nl=False, err=True)
+    shown = text.render(plan, examples=Examples(examples))
+    if log.is_json():
+        log.write("info", "the plan", plan=plan.id, text=shown)
+    else:
+        click.echo(shown, nl=False, err=True)
     if plan.empty:
         return bool(plan.header.checks)
+    if not rehearse and (refused := refusal(plan.header.hazards)):
+        raise refused
     if sure or confirm("Apply these changes?"):
         return True
     tell("Nothing was applied.")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import click
 
+from reconciler.cli import log
 from reconciler.plan.errors import Exit, ReconcilerError
 
 INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the same again is safe"
@@ -22,13 +23,16 @@ def leave(run: Callable[[], object]) -> int:
         code = run()
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        _say(INTERRUPTED)
+        _say(INTERRUPTED, Exit.INTERRUPTED)
         return Exit.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        if log.is_json():
+            log.write("error", error.format_message(), code=int(Exit.ERROR))
+        else:
+            error.show()
         return Exit.ERROR  # click says 2, which here means that changes are planned
     except ReconcilerError as error:
-        _say(error.render())
+        tell_error(error)
         return error.code
     except BrokenPipeError:
         # Whoever read our output has enough; Python would complain once more when it closes stdout.
@@ -42,6 +46,14 @@ def leave(run: Callable[[], object]) -> int:
     except Exception as error:
         return _internal(error)
     return int(code) if isinstance(code, int) else Exit.DONE
+
+
+def tell_error(error: ReconcilerError) -> None:
+    """An error that does not end the command."""
+    if log.is_json():
+        log.write_error(error)
+    else:
+        _say(error.render())
 
 
 def _internal(error: Exception) -> int:
@@ -71,7 +83,12 @@ def _place(error: Exception) -> str:
     return "an unknown place"
 
 
-def _say(text: str) -> None:
+def _say(text: str, code: Exit = Exit.ERROR) -> None:
     from reconciler.views.escape import plain_lines
 
-    click.echo(plain_lines(text), err=True)
+    if log.is_json():
+        log.write("error", text.removeprefix("error: "), code=int(code))
+        return
+    lines = plain_lines(text).split("\n")
+    # No line of somebody's data may be a command to the workflow that runs this.
+    click.echo("\n".join(f"| {line}" if line.lstrip().startswith("::") else line for line in lines), err=True)

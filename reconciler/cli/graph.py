@@ -12,7 +12,14 @@ from reconciler.cli.session import make_session, spec_options, specs_argument
 
 @click.command("graph")
 @specs_argument
-@click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "dot"]),
+    default="mermaid",
+    show_default=True,
+    help="In which form.",
+)
 @spec_options
 def command(specs: tuple[Path, ...], form: str, variables: Mapping[str, str], connections: Path | None) -> None:
     """Draw the resources of the specs, an arrow from what comes before to what comes after."""

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import click
 
+from reconciler.cli import log
 from reconciler.cli.errors import leave
+from reconciler.plan.errors import EXIT_CODES
 
 
 class Commands(click.Group):
@@ -47,6 +49,10 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(self._summaries.items()))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes, the gravest of several"):
+            formatter.write_dl([(str(int(code)), text) for code, text in EXIT_CODES.items()])
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -56,6 +62,7 @@ class Commands(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
+        log.choose("text")
         # Out of click's own handling: its exit codes and messages are not ours.
         inner = cast("Callable[..., object]", super().main)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import log
 from reconciler.cli.terminal import tell
 from reconciler.plan.progress import Progress, Silent
 
@@ -24,6 +25,8 @@ _PAUSE = 0.2  # between later tasks, so that many short ones do not flicker
 
 def progress() -> Progress:
     """What suits stderr."""
+    if log.is_json():
+        return log.Tasks()
     if not sys.stderr.isatty():
         return Plain()
     context = click.get_current_context(silent=True)

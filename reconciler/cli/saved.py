@@ -7,16 +7,17 @@ from pathlib import Path
 from reconciler.cli.terminal import color_on_stdout, tell, write
 from reconciler.plan.file import Plan
 from reconciler.views import json, markdown, text
+from reconciler.views.overview import Examples
 
 
-def present(plan: Plan, out: Path | None, *, as_json: bool = False) -> None:
+def present(plan: Plan, out: Path | None, *, as_json: bool = False, examples: str = "all") -> None:
     """Print a plan; where it was saved, write its Markdown beside it and say how to go on."""
-    write(json.render(plan) if as_json else [text.render(plan, color=color_on_stdout())])
+    write(json.render(plan) if as_json else [text.render(plan, color=color_on_stdout(), examples=Examples(examples))])
     if out is None:
         return
     beside = markdown_path(out)
     name = out.name if out.is_absolute() else out.as_posix()  # Markdown goes into git: no path of this machine
-    beside.write_text(markdown.render(plan, file=name), encoding="utf-8", newline="\n")
+    beside.write_text(markdown.render(plan, file=name, examples=Examples(examples)), encoding="utf-8", newline="\n")
     tell(f"Wrote {out} and {beside}")
     if not plan.empty:
         tell(f"Apply it with: {markdown.apply_command(plan, str(out))}")

@@ -48,6 +48,17 @@ def out_option(command: Command) -> Command:
     )(command)
 
 
+def examples_option(command: Command) -> Command:
+    """--examples."""
+    return click.option(
+        "--examples",
+        type=click.Choice(["all", "keys", "none"]),
+        default="all",
+        show_default=True,
+        help="How much of the rows text and Markdown show: keys and values, keys alone, or nothing.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     """--json, for machines."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, for machines.")(command)

@@ -19,8 +19,9 @@ def colors(*, no_color: bool) -> bool:
 
 
 def color_on_stdout() -> bool:
-    """Whether what is written to stdout now should be coloured."""
-    return click.get_current_context().color is not False and sys.stdout.isatty()
+    """Whether what is written to stdout now should be coloured; CLICOLOR_FORCE asks for it where nobody looks."""
+    forced = os.environ.get("CLICOLOR_FORCE", "0") not in ("", "0")
+    return click.get_current_context().color is not False and (forced or sys.stdout.isatty())
 
 
 def write(pieces: Iterable[str]) -> None:
@@ -38,10 +39,14 @@ def write(pieces: Iterable[str]) -> None:
 
 def tell(*lines: str) -> None:
     """Messages, to stderr; they may name things of the user's."""
+    from reconciler.cli import log
     from reconciler.views.escape import plain
 
     for line in lines:
-        click.echo(plain(line), err=True)
+        if log.is_json():
+            log.write("info", line)
+        else:
+            click.echo(plain(line), err=True)
 
 
 def confirm(question: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.session import out_option
+from reconciler.cli.session import examples_option, out_option
 
 
 @click.command("undo")
@@ -18,14 +18,15 @@ from reconciler.cli.session import out_option
     "it points at it again, and the constraint goes, for two rows share the key then.",
 )
 @out_option
-def command(plan_file: Path, only_key: str | None, out: Path | None) -> None:
+@examples_option
+def command(plan_file: Path, only_key: str | None, out: Path | None, examples: str) -> None:
     """Write the plan that takes PLAN back; what cannot be undone is named in it. Apply it like any other plan."""
     from reconciler import app
     from reconciler.cli.saved import present
 
     plan = app.undo(app.open_plan(plan_file), out, only_key=only_key)
     try:
-        present(plan, out)
+        present(plan, out, examples=examples)
     finally:
         if out is None:
             app.discard(plan)

@@ -241,6 +241,7 @@ def _intent(
         else {c: Parent(p) for c, p in parents.items()},
         triggers=options.triggers,
         max_delete=str(options.max_delete),
+        unlimited="R001" in collection.allow,
         protect=collection.protect,
         root=root,
         source_name=_source_name(collection),

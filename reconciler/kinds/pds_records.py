@@ -63,6 +63,7 @@ def compile_records(world: World, address: str, resource: PdsRecords) -> Meant:
         rkeys=(rkeys,) if isinstance(rkeys, str) else rkeys,
         pattern=isinstance(rkeys, str),
         max_delete=str(resource.max_delete),
+        unlimited="R001" in resource.allow,
         protect=resource.protect,
         store=store_of(world, address, resource),
         store_name=resource.blobs.place if resource.blobs else "",

@@ -48,6 +48,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
         on_extra=OnExtra.DELETE,
         lets_go=True,
         protect=unique_key.protect,
+        unlimited="R001" in unique_key.allow,
         place=place,
     )
     by_child: dict[TableName, list[int]] = {}

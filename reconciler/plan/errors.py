@@ -18,7 +18,18 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-_GRAVITY = (Exit.INTERRUPTED, Exit.DRIFT, Exit.LIMIT, Exit.PARTIAL, Exit.ERROR, Exit.CHANGES, Exit.DONE)
+EXIT_CODES = {
+    Exit.INTERRUPTED: "interrupted",
+    Exit.DRIFT: "drift: the world is not what the plan saw, a wrong database included",
+    Exit.LIMIT: "over a limit (max_delete), or a risk that the spec does not allow",
+    Exit.PARTIAL: "partly applied; running the same plan again can finish",
+    Exit.ERROR: "error, wrong usage, or not converged",
+    Exit.CHANGES: "changes are planned (plan --detailed-exitcode, status), or plans differ (diff)",
+    Exit.DONE: "done, or nothing to do",
+}
+"""What each means, the gravest first."""
+
+_GRAVITY = tuple(EXIT_CODES)
 
 
 def gravest(*codes: Exit) -> Exit:
@@ -51,6 +62,7 @@ class ReconcilerError(Exception):
         todo: str | None = None,
         details: tuple[str, ...] = (),
         code: Exit = Exit.ERROR,
+        rule: str = "",
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -59,6 +71,8 @@ class ReconcilerError(Exception):
         self.todo = todo
         self.details = details
         self.code = code
+        self.rule = rule
+        """The number of the rule of `plan/rules.py` that this is about, if it is about one."""
 
     def render(self) -> str:
         """The few lines printed on stderr."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reconciler.plan.errors import ReconcilerError
+from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
@@ -62,15 +63,29 @@ def header_line(header: Header, plan_id: str | None) -> str:
     tree["connections"] = _sorted(header.connections)
     tree["summary"] = _sorted(header.summary)
     tree["deferred"] = [{"address": it.address, "reason": it.reason} for it in header.deferred]
-    tree["hazards"] = [
-        {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
-    ]
+    tree["hazards"] = [hazard_tree(it) for it in header.hazards]
     if header.checks:
         tree["checks"] = [
             {"address": it.address, "severity": it.severity, "holds": it.holds, "found": it.found}
             for it in header.checks
         ]
     return dumps(tree)
+
+
+def hazard_tree(hazard: Hazard) -> dict[str, object]:
+    """A risk as it stands in plans and in JSON; what is at its default is left out."""
+    tree: dict[str, object] = {"rule": rule(hazard.kind).id, "kind": hazard.kind, "address": hazard.address}
+    if hazard.step:
+        tree["step"] = hazard.step
+    tree |= {"text": hazard.text, "count": hazard.count}
+    return tree | {"allowed": True} if hazard.allowed else tree
+
+
+def _hazard(tree: dict[str, object]) -> Hazard:
+    """A risk that was read; its rule follows from its kind."""
+    fields = cast("dict[str, str]", tree)
+    count, allowed = cast("int", tree["count"]), tree.get("allowed") is True
+    return Hazard(fields["kind"], fields["address"], fields["text"], count, fields.get("step", ""), allowed)
 
 
 def step_line(step: Step) -> str:
@@ -276,7 +291,7 @@ def _read(path: Path, file: IO[bytes]) -> Plan:
         connections=head["connections"],
         summary=head["summary"],
         deferred=tuple(Deferred(**it) for it in head["deferred"]),
-        hazards=tuple(Hazard(**it) for it in head["hazards"]),
+        hazards=tuple(_hazard(it) for it in head["hazards"]),
         checks=tuple(Check(**it) for it in head.get("checks", ())),
     )
     digest = hashlib.sha256()

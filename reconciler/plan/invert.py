@@ -56,7 +56,7 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
         lost = _irreversible(plan, step)
         if lost:
             hazards.append(
-                Hazard("irreversible", step.address, f"{step.id}: {lost}", 0 if step.verb is Verb.CALL else step.count)
+                Hazard("not-undone", step.address, f"{step.id}: {lost}", 0 if step.verb is Verb.CALL else step.count)
             )
             continue
         draft = replace(

@@ -38,7 +38,9 @@ def invert_one(plan: Plan, key: str) -> tuple[Header, list[Planned]]:
         variables=header.variables,
         connections=header.connections,
         hazards=tuple(
-            Hazard("unique", step.address, f"{step.target} goes: rows share ({', '.join(loser.unique)}) again", 1)
+            Hazard(
+                "key-shared-again", step.address, f"{step.target} goes: rows share ({', '.join(loser.unique)}) again", 1
+            )
             for step in plan.steps
             if step.verb is Verb.CREATE and only.get(step.id)
         ),

@@ -142,9 +142,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Hazard:
-    """A risk a reviewer must see. `kind` is a stable word; `text` a sentence; `count` rows concerned."""
+    """A risk a reviewer must see. `kind` is a word of `plan/rules.py`; `text` a sentence; `count` rows concerned.
+
+    Without a `step` it is about the whole resource. `allowed`: the spec says that it is meant.
+    """
 
     kind: str
     address: str
     text: str
     count: int = 0
+    step: str = ""
+    allowed: bool = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.plan.errors import ReconcilerError
+from reconciler.spec.allow import with_allowed
 from reconciler.spec.document import SECTIONS, SECTIONS_TO_COME
 from reconciler.spec.nodes import Entry, ListNode, MapNode, Node, Scalar
 from reconciler.spec.problems import Problems, did_you_mean, suggest
@@ -104,7 +105,9 @@ def _common(folders: Sequence[Path]) -> Path:
 
 def _tree(file: Path, problems: Problems) -> MapNode | None:
     try:
-        return parse(read(file), problems)
+        source = read(file)
+        tree = parse(source, problems)
+        return None if tree is None else with_allowed(tree, source, problems)
     except ReconcilerError as error:
         problems.take(error)
         return None

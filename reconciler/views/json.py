@@ -6,11 +6,12 @@ In: a plan. Out: pieces of one JSON document, one for each change, so that a lar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from reconciler.plan import rules
 from reconciler.plan.file import Plan
-from reconciler.plan.step import Change, Image, Step, Verb
+from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.views.escape import escape_all_unseen
 from reconciler.views.overview import changed_members
 
@@ -31,12 +32,10 @@ def render(plan: Plan) -> Iterator[str]:
             "id": plan.id,
             "summary": dict(sorted(header.summary.items())),
             "connections": {name: dict(sorted(it.items())) for name, it in sorted(header.connections.items())},
-            "hazards": [
-                {"kind": it.kind, "address": it.address, "text": it.text, "count": it.count} for it in header.hazards
-            ],
+            "hazards": [_hazard(it) for it in header.hazards],
             **({"checks": [asdict(it) for it in header.checks]} if header.checks else {}),
             "deferred": [{"address": it.address, "reason": it.reason} for it in header.deferred],
-            "steps": [_step(step) for step in plan.steps],
+            "steps": [_step(step, header.hazards) for step in plan.steps],
         },
     }
     yield _dumps(head)[:-1] + ',"resource_changes":['
@@ -53,7 +52,23 @@ def _dumps(value: object) -> str:
     return escape_all_unseen(_COMPACT.encode(value))
 
 
-def _step(step: Step) -> dict[str, object]:
+def _hazard(it: Hazard) -> dict[str, object]:
+    """A risk with everything said, for policies."""
+    rule = rules.rule(it.kind)
+    return {
+        "rule": rule.id,
+        "kind": it.kind,
+        "level": rule.level.value,
+        "address": it.address,
+        "step": it.step or None,
+        "text": it.text,
+        "count": it.count,
+        "allowed": it.allowed,
+        "stops": rules.stops(it),
+    }
+
+
+def _step(step: Step, hazards: Sequence[Hazard]) -> dict[str, object]:
     return {
         "id": step.id,
         "address": step.address,
@@ -64,6 +79,7 @@ def _step(step: Step) -> dict[str, object]:
         "needs": list(step.needs),
         "together": step.together,
         "notes": list(step.notes),
+        "risks": sorted({rules.rule(it.kind).id for it in rules.concerning(hazards, step.id)}),
     }
 
 

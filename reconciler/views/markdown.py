@@ -14,7 +14,17 @@ from reconciler.views import mermaid
 from reconciler.views.definitions import Definition, fence
 from reconciler.views.escape import code, cut, cut_middle, html, prose
 from reconciler.views.fit import fit, size
-from reconciler.views.overview import Example, Overview, StepView, amount, check_lines, hazard_text, overview, totals
+from reconciler.views.overview import (
+    Example,
+    Examples,
+    Overview,
+    StepView,
+    amount,
+    check_lines,
+    hazard_text,
+    overview,
+    totals,
+)
 
 MARKER = "<!-- reconciler:plan -->"
 """The first line, by which a bot finds its own comment and replaces it."""
@@ -31,11 +41,11 @@ _GRAPH_STEPS = 40
 _DESTRUCTIVE = {Verb.DELETE, Verb.DROP, Verb.REMOVE}
 
 
-def render(plan: Plan, *, file: str = "FILE") -> str:
+def render(plan: Plan, *, file: str = "FILE", examples: Examples = Examples.ALL) -> str:
     """The comment; `file` is what the plan is called where it will be applied."""
-    view = overview(plan)
+    view = overview(plan, examples)
     steps = _ranked(view)
-    examples = [_examples(step) for step in steps if not step.definitions]
+    shown = [_examples(step) for step in steps if not step.definitions and (step.examples or step.notes)]
     head = [
         MARKER,
         f"## Plan `{plan.id}`: {view.totals}",
@@ -46,7 +56,7 @@ def render(plan: Plan, *, file: str = "FILE") -> str:
         *_section("Checks, as they stand before", _checks(view), _ROOM_FOR_DEFERRED),
     ]
     tail = [
-        *_details("Examples", examples, _ROOM_FOR_EXAMPLES),
+        *_details("Examples" if examples is not Examples.NONE else "Notes", shown, _ROOM_FOR_EXAMPLES),
         *_graph(plan),
         *([f"Apply it with {code(apply_command(plan, cut(file, 200)))}"] if plan.steps else []),
     ]
@@ -99,7 +109,7 @@ def _table(steps: Sequence[StepView]) -> list[str]:
 def _row(view: StepView) -> str:
     step = view.step
     target = f"{prose(cut(step.connection, 63))} {code(cut_middle(step.target, 130))}"
-    verb = f"`{view.glyph}` {step.verb.value}"
+    verb = f"`{view.glyph}` {step.verb.value}{f' ❗{chr(32).join(view.risks)}' if view.risks else ''}"
     count = f"{step.count:,}" if view.noun == "row" else view.amount
     cells = (code(cut_middle(step.address, 120)), target, verb, count, prose(view.reasons), prose(view.columns))
     return f"| {' | '.join(cells)} |"
@@ -108,7 +118,7 @@ def _row(view: StepView) -> str:
 def _examples(view: StepView) -> str:
     step = view.step
     listed = [_example(example) for example in view.examples]
-    more = [f"- … {step.count - len(listed):,} more"] if step.count > len(listed) else []
+    more = [f"- … {step.count - len(listed):,} more"] if step.count > len(listed) and listed else []
     notes = [f"- Note: {prose(note)}" for note in view.notes]
     names = f"{code(cut_middle(step.address, 120))}, {code(cut_middle(step.target, 130))}"
     head = f"{names}: {step.verb.value} {view.amount}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 from typing import cast
 
+from reconciler.plan import rules
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.views.definitions import OBJECT_VERBS, Definition, definition
@@ -36,6 +38,14 @@ _IN_DATABASES = {Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.SETVAL, Verb.CREATE
 _NOT_RESOURCES = {"version", "variables", "connections", "checks"}
 
 
+class Examples(StrEnum):
+    """How much of the rows is shown: keys with values before and after, keys alone, or nothing."""
+
+    ALL = "all"
+    KEYS = "keys"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Example:
     """One change; `values` are column, before, after: of updates only, cut so that the difference is seen."""
@@ -57,6 +67,8 @@ class StepView:
     examples: tuple[Example, ...]
     definitions: tuple[Definition, ...] = ()
     """Of a step of objects: what becomes of each."""
+    risks: tuple[str, ...] = ()
+    """The numbers of the rules it concerns."""
     creates: bool = False
     """Whether what it puts was not there."""
 
@@ -101,7 +113,7 @@ class Overview:
         """What to say of a plan without steps."""
         if self.plan.steps:
             return None
-        if any(hazard.kind == "irreversible" for hazard in self.hazards):  # an undo
+        if any(hazard.kind == "not-undone" for hazard in self.hazards):  # an undo
             return "No changes: nothing of the plan can be taken back."
         if self.plan.header.deferred:
             return "No changes can be planned yet: what is left is deferred."
@@ -112,12 +124,12 @@ class Overview:
         return " ".join(["No changes.", *said])
 
 
-def overview(plan: Plan) -> Overview:
+def overview(plan: Plan, examples: Examples = Examples.ALL) -> Overview:
     """Read from the plan file what the views need of it."""
     members: dict[tuple[str, str, str], list[StepView]] = {}
     for step in plan.steps:
         target = "" if step.verb in OBJECT_VERBS else step.target
-        members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step))
+        members.setdefault((step.address, step.connection, target), []).append(_step_view(plan, step, examples))
     groups = tuple(Group(*place, tuple(steps)) for place, steps in members.items())
     return Overview(plan, groups, totals(plan.header.summary), _transactions(plan))
 
@@ -148,10 +160,12 @@ def totals(summary: Mapping[str, int]) -> str:
 
 
 def hazard_text(hazard: Hazard) -> str:
-    """A risk's sentence with the resource and the count where the sentence does not hold them already."""
+    """A risk's number and sentence, with the resource and the count where it does not hold them, and whether it stops the plan."""
     extra = [] if not hazard.address or hazard.address in hazard.text else [hazard.address]
     extra += [amount(hazard.count, "row")] if hazard.count and str(hazard.count) not in hazard.text else []
-    return cut(hazard.text, _LONGEST_NOTE) + (f" ({', '.join(extra)})" if extra else "")
+    where = f" ({', '.join(extra)})" if extra else ""
+    state = " · allowed" if hazard.allowed else " · NOT ALLOWED YET" if rules.stops(hazard) else ""
+    return f"{rules.rule(hazard.kind).id} {cut(hazard.text, _LONGEST_NOTE)}{where}{state}"
 
 
 def resources(spec: Mapping[str, object]) -> int:
@@ -181,7 +195,7 @@ def _type_of(plan: Plan, step: Step) -> str:
     return plan.header.connections.get(step.connection, {}).get("type", "")
 
 
-def _step_view(plan: Plan, step: Step) -> StepView:
+def _step_view(plan: Plan, step: Step, shown: Examples) -> StepView:
     examples = plan.examples(step, EXAMPLES)
     columns, notes = _columns_and_notes(step)
     return StepView(
@@ -191,10 +205,22 @@ def _step_view(plan: Plan, step: Step) -> StepView:
         columns=columns,
         notes=tuple(cut(note, _LONGEST_NOTE) for note in notes[:_MOST_NOTES])
         + ((f"… {amount(len(notes) - _MOST_NOTES, 'more note')}",) if len(notes) > _MOST_NOTES else ()),
-        examples=tuple(_example(step, change) for change in examples),
+        examples=_shown(tuple(_example(step, change) for change in examples), shown),
         definitions=tuple(map(definition, examples)) if step.verb in OBJECT_VERBS else (),
+        risks=tuple(sorted({rules.rule(it.kind).id for it in rules.concerning(plan.header.hazards, step.id)})),
         creates=step.verb is Verb.PUT and all(change.before is None for change in examples),
     )
+
+
+def _shown(examples: tuple[Example, ...], shown: Examples) -> tuple[Example, ...]:
+    """As much of the examples as may be seen."""
+    match shown:
+        case Examples.ALL:
+            return examples
+        case Examples.KEYS:
+            return tuple(Example(it.key) for it in examples)
+        case Examples.NONE:
+            return ()
 
 
 def _columns_and_notes(step: Step) -> tuple[str, tuple[str, ...]]:

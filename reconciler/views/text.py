@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Verb
 from reconciler.views.escape import cut, cut_middle, plain, shorten_keys
-from reconciler.views.overview import Example, Group, Overview, StepView, amount, check_lines, hazard_text, overview
+from reconciler.views.overview import (
+    Example,
+    Examples,
+    Group,
+    Overview,
+    StepView,
+    amount,
+    check_lines,
+    hazard_text,
+    overview,
+)
 
 _CODES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "?": "36", "=": "32"}
 _WIDEST_ADDRESS = 44
@@ -16,9 +26,9 @@ _WIDEST_LINE = 160
 _WIDEST_OBJECT = 80
 
 
-def render(plan: Plan, *, color: bool = False) -> str:
+def render(plan: Plan, *, color: bool = False, examples: Examples = Examples.ALL) -> str:
     """The whole text, with a newline at its end."""
-    return "\n".join(_lines(overview(plan), color)) + "\n"
+    return "\n".join(_lines(overview(plan, examples), color)) + "\n"
 
 
 def _lines(view: Overview, color: bool) -> Iterator[str]:
@@ -37,12 +47,12 @@ def _lines(view: Overview, color: bool) -> Iterator[str]:
         yield _heading(group, width)
         for step in group.steps:
             if step.definitions:
-                yield f"    {_glyph(step.glyph, color)} {_object(step, names)}".rstrip()
+                yield f"    {_glyph(step.glyph, color)} {_object(step, names)}".rstrip() + _risks(step, color)
                 continue
             number, _, noun = step.amount.partition(" ")
             head = f"    {_glyph(step.glyph, color)} {number:>{counts}} {noun:<{amounts}} "
             line = f"{cut(step.reasons, _WIDEST_LINE):<{reasons}}  {_what(step)}"
-            yield (head + line).rstrip()
+            yield (head + line).rstrip() + _risks(step, color)
             yield from (f"        {plain(note)}" for note in step.notes)
     if view.groups:
         yield ""
@@ -74,6 +84,8 @@ def _what(step: StepView) -> str:
     if step.columns:
         return cut(step.columns, _WIDEST_LINE)
     keys = shorten_keys([example.key for example in step.examples])
+    if not keys:
+        return ""
     more = step.step.count - len(keys)
     return ", ".join(keys) + (f", … {more:,} more" if more > 0 else "")
 
@@ -82,6 +94,11 @@ def sequence(example: Example) -> str:
     """Where a sequence stands and where it goes."""
     values = [f"{before} → {after}" for _, before, after in example.values]
     return f"{cut_middle(example.key, 60)}: {', '.join(values)}" if values else example.key
+
+
+def _risks(step: StepView, color: bool) -> str:
+    """The numbers of the risks that stand at the top."""
+    return f"  {_glyph('!', color)} {' '.join(step.risks)}" if step.risks else ""
 
 
 def _object(step: StepView, width: int) -> str:

@@ -80,6 +80,9 @@ class Spec:
     warnings: tuple[ReconcilerError, ...] = ()
     addresses: tuple[str, ...] = ()
 
+    def locate(self, *path: str | int) -> None:
+        return None
+
     def resources(self) -> dict[str, None]:
         return dict.fromkeys(self.addresses)
 

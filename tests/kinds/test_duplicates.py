@@ -387,7 +387,7 @@ def test_one_duplicate_is_brought_back(keys: Keys) -> None:
         app.undo(plan, only_key="9")
     assert caught.value.todo == "such keys are 3, 4, 5"
     back = app.undo(plan, keys.folder / "one.plan.jsonl", only_key="3")
-    assert [hazard.kind for hazard in back.header.hazards] == ["unique"]
+    assert [hazard.kind for hazard in back.header.hazards] == ["key-shared-again"]
     assert keys.apply(back).code is Exit.DONE
     assert keys.kept() == [1, 2, 3]
     assert keys.production.sql("SELECT * FROM child ORDER BY 1") == [(1, 3), (2, 1)]

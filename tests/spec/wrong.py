@@ -76,7 +76,7 @@ B = "\nsql_objects:\n  a:\n    on: production\n    file: x.sql\n"  # its next li
 OBJECTS: list[tuple[str, str, str]] = [
     (B, "there is no file x.sql", "9:11"),
     (B + "    replace: yes\n", "write true", "10:14"),
-    (B + "    zzz: 1\n", "known here: on, file, replace, needs, description, protect", "10:5"),
+    (B + "    zzz: 1\n", "known here: on, file, replace, needs, description, allow, protect", "10:5"),
     (B + "    needs: [collections.b]\n", "there is no resource `collections.b`", "10:13"),
     (B + "    needs: [sql_objects.a]\n", "a resource needs itself", "10:13"),
     ("\nsql_objects: { a: { file: x.sql } }\n", "`on` is missing in sql_objects.a", "6:16"),

@@ -58,16 +58,16 @@ def plan(tmp_path: Path) -> Plan:
 def test_text(plan: Plan) -> None:
     assert text.render(plan) == (
         f"""\
-  ! {TRIGGER} (collections.documents)
+  ! R006 {TRIGGER} (collections.documents)
 
   collections.documents  production public.documents
-    + 71 rows      missing  at://did:plc…/3k000, …/3k001, …/3k002, … 68 more
-    ~  2 rows      differs  data (2), n (1)
+    + 71 rows      missing  at://did:plc…/3k000, …/3k001, …/3k002, … 68 more  ! R006
+    ~  2 rows      differs  data (2), n (1)  ! R006
         1 row is kept
   collections.leaflets   production public.leaflets
     -  1 row       extra    l1
   collections.documents  production public.seq
-    ~  1 sequence  differs  public.seq: 41 → 97
+    ~  1 sequence  differs  public.seq: 41 → 97  ! R006
 
   ? processes.thumbnails deferred: reads what collections.documents changes
 
@@ -112,7 +112,9 @@ def test_markdown(plan: Plan) -> None:
     order = ["### Risks", "### Deferred", "| resource |", "<summary>Examples", "<summary>Order", "Apply it with"]
     places = [comment.index(part) for part in order]
     assert places == sorted(places)
-    assert "| `collections.documents` | production `public.documents` | `+` insert | 71 | missing |  |" in comment
+    assert (
+        "| `collections.documents` | production `public.documents` | `+` insert ❗R006 | 71 | missing |  |" in comment
+    )
     assert '  - `data`: `{"k": 1}` → `{"k": 2}`' in comment
     assert "`n`: `1` → `null`" in comment
     assert '`"null"`' in comment
@@ -169,7 +171,7 @@ def test_data_cannot_act_in_any_view(tmp_path: Path, nasty: str) -> None:
     for name, render in FORMATS.items():
         shown = "".join(render(plan))
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown), name
-        if name not in ("json", "sql", "text", "dot"):
+        if name not in ("html", "json", "sarif", "sql", "text", "dot"):
             assert "<script" not in shown, name
             assert "@everyone" not in shown, name
 
@@ -209,7 +211,7 @@ def test_markdown_shows_what_is_destroyed_first(tmp_path: Path) -> None:
 def test_views_do_not_grow_with_rows(tmp_path: Path) -> None:
     def lengths(rows: int) -> dict[str, int]:
         plan = make(tmp_path, [(step(Verb.INSERT), inserts(f"k{n:07}" for n in range(rows)))])
-        bounded = ("text", "markdown", "html", "mermaid", "dot")
+        bounded = ("text", "markdown", "sarif", "mermaid", "dot")
         return {name: len("".join(FORMATS[name](plan))) for name in bounded}
 
     few, many = lengths(10), lengths(5000)

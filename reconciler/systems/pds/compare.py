@@ -50,6 +50,7 @@ class Wanted:
     rkeys: tuple[str, ...] | None = None
     pattern: bool = False
     max_delete: str = "0"
+    unlimited: bool = False
     protect: bool = False
     store: Store | None = None
     store_name: str = ""
@@ -102,6 +103,8 @@ class Compared:
     extra: list[str] = field(default_factory=list[str])
     outside: int = 0
     scope: int = 0
+    over: int | None = None
+    """The limit that its deletes exceed."""
     uploads: list[Reference] = field(default_factory=list[Reference])
     """Blobs that the PDS lacks and the store has."""
     lacking: list[Reference] = field(default_factory=list[Reference])
@@ -208,13 +211,15 @@ def check_limit(found: Compared) -> None:
     """Deletes stay within `max_delete`; who only counts need not ask."""
     limit = found.wanted.max_delete
     most = int(Fraction(limit[:-1]) * found.scope / 100) if limit.endswith("%") else int(limit)
-    if len(found.deletes) > most:
+    found.over = most if len(found.deletes) > most else None
+    if found.over is not None and not found.wanted.unlimited:
         raise ReconcilerError(
             f"{found.wanted.address} would delete {len(found.deletes)} records; max_delete allows {most}",
             where=found.wanted.place,
             why="the source lacks them",
             todo=f"if that is meant, say max_delete: {len(found.deletes)}",
             code=Exit.LIMIT,
+            rule="R001",
         )
 
 

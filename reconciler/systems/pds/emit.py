@@ -16,6 +16,7 @@ from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.systems.pds import quota, records
 from reconciler.systems.pds.compare import Compared, Texts, check_limit
 
+_DAY = quota.DAY.seconds
 _NAMED = 3
 
 
@@ -46,6 +47,9 @@ def hazards_of(found: Compared) -> list[Hazard]:
         hazards.append(Hazard("blocked", address, text, changed + extra))
     if deletes := len(found.deletes):
         hazards.append(Hazard("delete", address, f"{deletes} records of {wanted.collection} are deleted", deletes))
+    if found.over is not None:
+        text = f"{deletes} records are deleted, and max_delete allows {found.over}"
+        hazards.append(Hazard("delete-over-limit", address, text, deletes))
     if count := len(found.lacking):
         where = f" and {wanted.store_name} lacks" if wanted.store else ""
         named = _some([f"{cid} of {rkey}" for cid, rkey in sorted(found.lacking_of.items())])
@@ -75,12 +79,13 @@ def limits_of(founds: Sequence[Compared]) -> list[Hazard]:
         updates = sum(len(it.updates) for it in own if it.writes_updates)
         points = creates * quota.CREATE + updates * quota.UPDATE + deletes * quota.DELETE
         if points > quota.HOUR.points:
-            took = _duration(quota.seconds_for(creates, updates, deletes))
+            seconds = quota.seconds_for(creates, updates, deletes)
+            took = _duration(seconds)
             text = (
                 f"{points} points are needed, and a PDS that counts gives {quota.HOUR.points} an hour and {quota.DAY.points} a day: "
                 f"this takes at least {took}"
             )
-            hazards.append(Hazard("rate-limit", address, text, points))
+            hazards.append(Hazard("quota-over-a-day" if seconds > _DAY else "rate-limit", address, text, points))
         uploads = len({blob.cid for it in own for blob in it.uploads})
         if uploads > quota.UPLOADS.points:
             took = _duration((uploads - 1) // quota.UPLOADS.points * quota.UPLOADS.seconds)

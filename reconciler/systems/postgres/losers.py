@@ -10,20 +10,23 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.step import Hazard
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import Duplicates, References, full_name, relation
 from reconciler.systems.postgres.session import Session, join, lit, q, raw
 
 
-def check_losers(session: Session, founds: Sequence[Found]) -> None:
-    """Every unique key of these."""
+def check_losers(session: Session, founds: Sequence[Found]) -> list[Hazard]:
+    """Every unique key of these; what exceeds its limit and is allowed to comes back as a risk."""
+    over: list[Hazard] = []
     for found in founds:
         source = found.intent.finds
         if found.refused:
             raise found.refused
         if isinstance(source, Duplicates) and found.extra and not found.intent.protect:
             _check_survivors(session, found, founds)
-            _check_limit(session, found, source, founds)
+            over += _check_limit(session, found, source, founds)
+    return over
 
 
 def protected(session: Session, found: Found) -> bool:
@@ -56,7 +59,7 @@ def _check_survivors(session: Session, found: Found, founds: Sequence[Found]) ->
             )
 
 
-def _check_limit(session: Session, found: Found, source: Duplicates, founds: Sequence[Found]) -> None:
+def _check_limit(session: Session, found: Found, source: Duplicates, founds: Sequence[Found]) -> list[Hazard]:
     """Losers that are archived have no limit unless one is given, nor has what the spec says may go with them; a cascade always counts."""
     intent = found.intent
     asked = cascaded = 0
@@ -79,6 +82,9 @@ def _check_limit(session: Session, found: Found, source: Duplicates, founds: Seq
         limit = int(Fraction(source.limit[:-1]) * rows / 100)
     else:
         limit = int(source.limit)
+    if going > limit and intent.unlimited:
+        text = f"{going} rows are deleted, and max_delete allows {limit}"
+        return [Hazard("delete-over-limit", intent.address, text, going)]
     if going > limit:
         raise ReconcilerError(
             f"{intent.address} would delete {going} rows; max_delete allows {limit}",
@@ -89,4 +95,6 @@ def _check_limit(session: Session, found: Found, source: Duplicates, founds: Seq
             ),
             todo=f"{'' if source.archive else 'name an `archive`, or '}say max_delete: {going} if that is meant",
             code=Exit.LIMIT,
+            rule="R001",
         )
+    return []

@@ -24,6 +24,7 @@ from reconciler.plan.statements import ROUTINES, Statement, one_statement
 from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.systems.postgres import routines
 from reconciler.systems.postgres.objects import KINDS, instead, unlike_columns
+from reconciler.systems.postgres.risks import lock_kind
 from reconciler.systems.postgres.routines import NOT_YET, Routine
 from reconciler.systems.postgres.session import Session, explain, scrub
 
@@ -188,12 +189,15 @@ def _named(looking: _Looking, statement: Statement) -> None:
             statement, f"{name} is a {other}, not a {kind}", todo="give one of them another name, or drop what is there"
         )
     looking.change(Verb.CREATE, kind, name, None, statement.text, "missing")
-    if kind == "index" and session.rows(
-        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
-        (statement.on.schema, statement.on.name) if statement.on else (),
+    if kind != "index" or not statement.on:
+        return
+    for (rows,) in session.rows(
+        "SELECT greatest(c.reltuples, 0)::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (statement.on.schema, statement.on.name),
     ):
         text = f"{statement.on} takes no writes while index {name} is built"
-        looking.found.hazards.append(Hazard("lock", looking.declared.address, text))
+        looking.found.hazards.append(Hazard(lock_kind(rows, online=False), looking.declared.address, text, rows))
 
 
 def _normalised(looking: _Looking, statement: Statement) -> Routine:

@@ -21,6 +21,7 @@ from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.losers import check_losers, protected
+from reconciler.systems.postgres.risks import lock_kind, more_risks
 from reconciler.systems.postgres.rows import (
     Duplicates,
     Intent,
@@ -163,8 +164,9 @@ def _staged_in_both(session: Session, one: Found, other: Found) -> bool:
 def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emitted:
     """Steps, edges and risks of everything found."""
     out = Emitted()
-    check_losers(session, founds)
+    over = check_losers(session, founds)
     _protect(founds, out)
+    out.hazards += over
     freed, emptied = check_uniques(session, founds)
     of_table: dict[tuple[TableName, Verb], list[Step]] = {}
     for found in founds:
@@ -175,12 +177,19 @@ def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emi
         out.steps.append(item)
         out.must.append((after, item.step.id))
         out.hazards.append(
-            Hazard("irreversible", item.step.address, f"sequence {item.step.target} is raised; undo leaves it so", 1)
+            Hazard(
+                "sequence",
+                item.step.address,
+                f"sequence {item.step.target} is raised; undo leaves it so",
+                1,
+                item.step.id,
+            )
         )
     _structure(session, catalog, founds, of_table, out)
     _edges(founds, of_table, freed, emptied, out)
     _risks(founds, of_table, out)
-    check_limits(session, founds)
+    more_risks(session, founds, of_table, out)
+    check_limits(session, founds, out)
     return out
 
 
@@ -221,10 +230,18 @@ def _structure(
                 if source.online
                 else "and nobody else writes to it from the look at its rows to the constraint"
             )
-            out.hazards.append(Hazard("lock", address, f"{text}, {how}", rows_there))
+            out.hazards.append(
+                Hazard(
+                    lock_kind(rows_there, online=source.online),
+                    address,
+                    f"{text}, {how}",
+                    rows_there,
+                    needed.after[0].step.id,
+                )
+            )
         if found.extra and not source.archive:
             text = f"{found.extra} rows of {table} go without an archive: this plan alone holds them"
-            out.hazards.append(Hazard("missing-archive", address, text, found.extra))
+            out.hazards.append(Hazard("missing-archive", address, text, found.extra, found.intent.step_id("delete")))
 
 
 def _protect(founds: Sequence[Found], out: Emitted) -> None:
@@ -275,12 +292,12 @@ def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], li
         count = sum(step.count for step in steps)
         if verb is Verb.DELETE:
             out.hazards.append(
-                Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count)
+                Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count, steps[0].id)
             )
             for key in table.referenced_by:
                 if not key.indexed:
                     text = f"{full_name(key.child)} has no index on {', '.join(key.columns)} ({key.name}): each delete reads it whole"
-                    out.hazards.append(Hazard("unindexed-foreign-key", steps[0].address, text, count))
+                    out.hazards.append(Hazard("unindexed-foreign-key", steps[0].address, text, count, steps[0].id))
         if steps[0].triggers == "off":
             continue
         for trigger in table.triggers:
@@ -291,13 +308,18 @@ def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], li
                         steps[0].address,
                         _trigger_text(name, trigger.name, verb, trigger.writes(), written),
                         count,
+                        steps[0].id,
                     )
                 )
     for found in founds:
         hidden = found.intent.sensitive & {c.name for c in found.written}
         if hidden and (found.changed or found.extra):
             text = f"values of {', '.join(sorted(hidden))} are not in the plan: undo cannot bring them back"
-            out.hazards.append(Hazard("irreversible", found.intent.address, text, found.changed + found.extra))
+            out.hazards += [
+                Hazard("irreversible", found.intent.address, text, count, found.intent.step_id(verb))
+                for verb, count in (("update", found.changed), ("delete", found.extra))
+                if count
+            ]
 
 
 def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], planned: set[str]) -> str:
@@ -316,7 +338,7 @@ def _place(written: str) -> tuple[str, str]:
     return (table if "." in table else f"public.{table}"), column
 
 
-def check_limits(session: Session, founds: Sequence[Found]) -> None:
+def check_limits(session: Session, founds: Sequence[Found], out: Emitted) -> None:
     """Deletes stay within `max_delete` of their resource, cascades counted."""
     by_address: dict[str, list[Found]] = {}
     for found in founds:
@@ -352,12 +374,17 @@ def check_limits(session: Session, founds: Sequence[Found]) -> None:
         )
         limit = sum(_limit(session, found) for found in deleting)
         if own + along > limit:
+            if deleting[0].intent.unlimited:
+                text = f"{own + along} rows are deleted, and max_delete allows {limit}"
+                out.hazards.append(Hazard("delete-over-limit", address, text, own + along))
+                continue
             raise ReconcilerError(
                 f"{address} would delete {own + along} rows; max_delete allows {limit}",
                 where=deleting[0].intent.place,
                 why=f"{own} rows that the source lacks" + (f", {along} more by ON DELETE CASCADE" if along else ""),
                 todo=f"if that is meant, say max_delete: {own + along}",
                 code=Exit.LIMIT,
+                rule="R001",
             )
 
 

@@ -152,6 +152,8 @@ class Intent:
     """By column; '' for every other column."""
     triggers: str = "fire"
     max_delete: str = "0"
+    unlimited: bool = False
+    """The spec allows more deletes than `max_delete` (R001)."""
     finds: Duplicates | References | Described | RowsOf | None = None
     """What is looked for in the target itself, instead of comparing with a source."""
     protect: bool = False
