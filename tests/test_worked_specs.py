@@ -22,6 +22,13 @@ def test_the_story_of_the_images_is_told_with_the_worked_spec() -> None:
         assert path.read_text("utf-8").replace("DEVICES_DATABASE_URL", "PRODUCTION_URL") in story
 
 
+def test_the_story_of_the_catalog_is_told_with_the_worked_spec() -> None:
+    story = (SPECS.parent / "tests" / "scenarios" / "catalog_thumbnails.txt").read_text("utf-8")
+    assert (SPECS / "catalog-thumbnails.yaml").read_text("utf-8").replace(
+        "CATALOG_DATABASE_URL", "PRODUCTION_URL"
+    ) in story
+
+
 def test_a_page_restores_rows_and_records() -> None:
     spec = load([SPECS / "publication-restore.yaml"], environ={}, variables={"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"})
     assert spec.document.pds_records["documents"].target() == ("pds", "did:plc:ewvi7nxzyoun6zhxrhs64oiz")

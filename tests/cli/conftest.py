@@ -15,6 +15,7 @@ from reconciler import cli
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Header, Plan, planned, read, write
 from reconciler.plan.step import Change, Check, Step, Verb
+from reconciler.systems.postgres.investigate import Investigation
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class FakeApp:
     error: BaseException | None = None
     applied: Applied = field(default_factory=Applied)
     statuses: tuple[Status, ...] = ()
+    investigation: Investigation = field(
+        default_factory=lambda: Investigation("public.audit_log", "supa_audit", None, 0, None, None, 0)
+    )
     tree: Node = field(default_factory=lambda: Node("public.t"))
     spec: Spec = field(default_factory=lambda: Spec(addresses=("collections.t",)))
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
@@ -154,6 +158,10 @@ class FakeApp:
     def cascade(self, session: Session, connection_table: str) -> Node:
         self._note("cascade", session=session, table=connection_table)
         return self.tree
+
+    def investigate(self, session: Session, connection: str, **options: object) -> Investigation:
+        self._note("investigate", session=session, connection=connection, **options)
+        return self.investigation
 
     def graph(self, session: Session) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
         self._note("graph", session=session)

@@ -15,7 +15,10 @@ from click.testing import Result
 from reconciler.cli import terminal
 from reconciler.plan.errors import Exit, Location, ReconcilerError, SpecErrors
 from reconciler.plan.file import read
+from reconciler.plan.step import Check
 from reconciler.spec import json_schema, load
+from reconciler.systems.postgres.investigate import Investigation, Mass, Recorded
+from reconciler.systems.postgres.losses import Again, Lost
 from reconciler.views import FORMATS, markdown
 from tests.cli.conftest import Applied, FakeApp, Node, Spec, Status, StepOutcome
 
@@ -271,6 +274,60 @@ def test_extract(app: FakeApp, run: Run) -> None:
     done = run("extract", "-o", "kept")
     assert (done.exit_code, done.stdout) == (0, "3 rows of public.t\n")
     assert app.called("extract")[0]["out"] == Path("kept")
+
+
+def test_investigate(app: FakeApp, run: Run) -> None:
+    mass = Mass("public.t", "DELETE", 3, 4, "2025-01-01 10:00:00+00", "2025-01-01 10:00:00+00", "77", "pg", None, None, None,
+                lost=(Lost("id", 3), Lost("thumb", 0), Lost("status", 3, "n\x1bew")), again=Again(0, ("path",)))  # fmt: skip
+    recorded = Recorded("public.t", True, 1, {"DELETE": 3}, mass.first, mass.last, ("INSERT", "UPDATE"), ("INSERT",), 1)
+    app.investigation = Investigation(
+        "audit.log", "supa_audit", None, 3, mass.first, mass.last, 3, (recorded,), (("public.u", -1),), (mass,)
+    )
+    done = run(
+        "investigate",
+        "production",
+        "--columns",
+        "at=when,old=was",
+        "--rows",
+        "3",
+        "--log",
+        "audit.log",
+        "--since",
+        "2025-01-01",
+    )
+    assert done.exit_code == 0
+    (called,) = app.called("investigate")
+    del called["session"]
+    assert called == {
+        "connection": "production", "log": "audit.log", "since": "2025-01-01", "columns": {"at": "when", "old": "was"}, "rows": 3, "percent": 10,
+    }  # fmt: skip
+    for said in (
+        "audit.log: 3 records from 2025-01-01 10:00:00 to 2025-01-01 10:00:00 UTC (supa_audit)",
+        "public.t, 1 row now: DELETE 3",
+        "never recorded: INSERT, UPDATE",
+        "all rows that are there have no INSERT record",
+        "neither record nor trigger: public.u",
+        "all records do not say which program wrote them",
+        "DELETE of 3 rows of public.t (75.0% of about 4) in one statement",
+        "by pg, no application named, no address recorded, transaction 77",
+        "3 rows, none had thumb",
+        "all had status = n\\u001bew",
+        "none of them stands in the table again under another key, told by path",
+    ):
+        assert said in done.stdout
+    assert json.loads(run("investigate", "production", "--json").stdout)["masses"][0]["rows"] == 3
+    assert "### Timeline" in run("investigate", "production", "--markdown").stdout
+    assert run("investigate", "production", "--columns", "at").exit_code == 1
+    assert run("investigate", "production", "--json", "--markdown").exit_code == 1
+
+
+def test_a_failed_check_leaves_with_1(app: FakeApp, run: Run) -> None:
+    app.statuses = (Status("checks.a", wrong=1, failed=True), Status("collections.b", missing=1))
+    assert run("status").exit_code == 1
+    app.applied = Applied(code=Exit.ERROR, checks=(Check("checks.a", "error", False, "1, 0 expected"),))
+    done = run("apply", "--yes")
+    assert done.exit_code == 1
+    assert "checks.a fails: 1, 0 expected" in done.stdout
 
 
 def test_cascade(app: FakeApp, run: Run) -> None:

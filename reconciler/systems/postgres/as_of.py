@@ -10,7 +10,7 @@ Invariant: all of it is set-based in the database; values go from the log's JSON
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -35,6 +35,9 @@ class AsOf:
     number: int = 0
     gaps: tuple[str, ...] = ()
     """What the log cannot tell, in sentences."""
+    put_together: list[Composable] = field(default_factory=list[Composable])
+    """Run where the log holds parts of rows."""
+    ended: list[Composable] = field(default_factory=list[Composable])
 
     def make(self) -> None:
         """What is proven over the past needs it to be there; whoever needs it first makes it."""
@@ -47,6 +50,9 @@ class AsOf:
         try:
             for statement in self.filled:
                 self.session.run(statement)
+            parts = self.session.value(q("SELECT EXISTS (SELECT FROM {} WHERE is_ = 'part')", self._h))
+            for statement in (*(self.put_together if parts else ()), *self.ended):
+                self.session.run(statement)
         except psycopg.DataError as error:
             raise ReconcilerError(
                 f"{self.address}: the log's rows do not fit {full_name(self.table.name)} as it is now", where=self.place,
@@ -58,16 +64,20 @@ class AsOf:
             raise explain(error, f"reading the log for {self.address}", self.session.name) from None
         self._refuse_lost(self.table)
 
+    @property
+    def _h(self) -> Composable:
+        return ident(f"rc_h_{self.number}")
+
     def _refuse_lost(self, table: Table) -> None:
         """A row that changed after the moment and went without a record cannot be known."""
         lost = self.session.value(
-            q("SELECT count(*) FROM {h} h WHERE live AND NOT EXISTS (SELECT FROM {t} t WHERE {on})", h=ident(f"rc_h_{self.number}"),
+            q("SELECT count(*) FROM {h} h WHERE is_ = 'unknown' OR (is_ = 'live' AND NOT EXISTS (SELECT FROM {t} t WHERE {on}))", h=self._h,
               t=relation(table.name), on=on_keys("h", key_names(len(table.primary_key)), "t", table.primary_key))
         )  # fmt: skip
         if lost:
             raise ReconcilerError(
                 f"{self.address}: {lost:,} rows of {full_name(table.name)} cannot be put together", where=self.place,
-                why="the log holds some of their columns, and they went without a record",
+                why="the log does not hold all of their columns, and they are gone",
                 todo="choose another source for them, or narrow `where`",
             )  # fmt: skip
         needed = [c for c in _columns(table) if c.not_null and not c.identity]
@@ -103,7 +113,7 @@ def as_of(
     typed = join([q("{} {}", ident(k), raw(c.type)) for k, c in zip(keys, key_columns, strict=True)])
     listed = join([ident(c.name) for c in names])
     made: list[Composable] = [
-        q("CREATE TEMP TABLE {} ({}, id int8, op text, old jsonb, live bool DEFAULT false) ON COMMIT DROP", h, typed),
+        q("CREATE TEMP TABLE {} ({}, is_ text, old jsonb) ON COMMIT DROP", h, typed),
         q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", w, listed, relation(table.name)),
     ]  # fmt: skip
     later = (
@@ -115,24 +125,22 @@ def as_of(
         "SELECT {cols} FROM {w} UNION ALL SELECT {cols} FROM {t} t WHERE NOT EXISTS (SELECT FROM {h} h WHERE {on}){later}",
         cols=listed, w=w, t=relation(table.name), h=h, on=on_keys("h", keys, "t", table.primary_key), later=later,
     )  # fmt: skip
-    filled = [
-        *_first_records(log, table, moment, h, keys, key_columns),
-        _put_together(log, table, moment, h, keys, key_columns, names),
-        q("ANALYZE {}", h),
-        *_rows(table, h, w, keys, names),
-        q("ANALYZE {}", w),
-    ]
+    about = (log, table, moment, h, w, keys, key_columns, names)
+    filled = [_first_records(*about), q("ANALYZE {}", h)]
+    ended: list[Composable] = [q("ANALYZE {}", w)]
     if whole:
         made.append(
             q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", v, listed, relation(table.name))
         )
-        filled += [q("INSERT INTO {} {}", v, untouched), q("ANALYZE {}", v)]
+        ended += [q("INSERT INTO {} {}", v, untouched), q("ANALYZE {}", v)]
     else:
         made.append(q("CREATE TEMP VIEW {} AS {}", v, untouched))
     past = replace(
         table, name=TableName("pg_temp", f"rc_v_{number}"), columns={c.name: c for c in names}, uniques=(), triggers=()
     )
-    return past, AsOf(session, made, filled, address, place, table, number, _gaps(log, table))
+    return past, AsOf(
+        session, made, filled, address, place, table, number, _gaps(log, table), _put_together(*about), ended
+    )
 
 
 def _gaps(log: Log, table: Table) -> tuple[str, ...]:
@@ -207,55 +215,18 @@ def _typed_keys(log: Log, columns: Sequence[Column], keys: Sequence[str]) -> Com
     )
 
 
-def _first_records(
-    log: Log, table: Table, moment: str, h: Composable, keys: Sequence[str], columns: Sequence[Column]
-) -> list[Composable]:
-    """The first record of each key after the moment. By id: of one row, ids are in the order in which it changed."""
-    listed = join([ident(k) for k in keys])
-    return [
-        q("INSERT INTO {h} ({k}, id, op, old) SELECT {fk}, f.id, {op}, {old} FROM"
-          " (SELECT {k}, min(id) AS id FROM (SELECT {typed}, {id} AS id FROM {log} l WHERE {after}) r WHERE {k1} IS NOT NULL GROUP BY {k}) f"
-          " JOIN {log} l ON {id} = f.id AND {after}",
-          h=h, k=listed, fk=join([ident("f", k) for k in keys]), op=log.operation, old=log.image("old"),
-          typed=_typed_keys(log, columns, keys), id=log.value("id"), log=relation(log.name), after=_after(log, table, moment),
-          k1=ident(keys[0])),
-        q("ANALYZE {}", h),
-    ]  # fmt: skip
-
-
-def _put_together(
-    log: Log, table: Table, moment: str, h: Composable, keys: Sequence[str], key_columns: Sequence[Column], names: Sequence[Column]
-) -> Composable:  # fmt: skip
-    """Where a first record holds some columns only, the others stand in later ones, up to the row's deletion."""
-    k, rk = join([ident(k) for k in keys]), join([ident("r", k) for k in keys])
-    return q(
-        "WITH records AS MATERIALIZED (SELECT r.* FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
-        " JOIN {h} h ON {on_h} WHERE h.op = 'UPDATE' AND NOT coalesce(h.old ?& {all}, false)),"
-        " stops AS (SELECT {k}, min(id) FILTER (WHERE op IN ('DELETE', 'TRUNCATE')) AS stop FROM records GROUP BY {k}),"
-        " ones AS (SELECT DISTINCT ON ({rk}, e.key) {rk}, e.key AS name, e.value FROM records r JOIN stops s ON {on_s},"
-        " jsonb_each(r.old) e WHERE s.stop IS NULL OR r.id <= s.stop ORDER BY {rk}, e.key, r.id),"
-        " folded AS (SELECT {k}, jsonb_object_agg(name, value) AS old FROM ones GROUP BY {k})"
-        " UPDATE {h} h SET old = coalesce(f.old, '{{}}'), live = s.stop IS NULL"
-        " FROM stops s LEFT JOIN folded f ON {on_f} WHERE {on_u}",
-        typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation, old=log.image("old"), log=relation(log.name),
-        after=_after(log, table, moment), h=h, on_h=on_keys("h", keys, "r", keys), k=k, rk=rk, on_s=on_keys("s", keys, "r", keys),
-        on_f=on_keys("f", keys, "s", keys), on_u=on_keys("h", keys, "s", keys), all=lit([c.name for c in names]),
-    )  # fmt: skip
-
-
-def _rows(table: Table, h: Composable, w: Composable, keys: Sequence[str], names: Sequence[Column]) -> list[Composable]:
-    """The images as rows of the table's types. A column that came later has its default; of a row that is still there, its value."""
-    t = relation(table.name)
+def _base(table: Table, names: Sequence[Column]) -> Composable:
+    """The row that images are laid over: a column that came later has its constant default."""
     defaults = [c for c in names if c.default and not c.default_volatile and not c.identity]
-    base = (
-        q("jsonb_populate_record(NULL::{}, jsonb_build_object({}))", t,
-          join([q("{}, ({})::{}", lit(c.name), raw(c.default or ""), raw(c.type)) for c in defaults]))
-        if defaults
-        else q("NULL::{}", t)
-    )  # fmt: skip
-    listed = join([ident(c.name) for c in names])
-    # A column that cannot be NULL holds JSON's null where its image does.
-    values = join(
+    if not defaults:
+        return q("NULL::{}", relation(table.name))
+    pairs = join([q("{}, ({})::{}", lit(c.name), raw(c.default or ""), raw(c.type)) for c in defaults])
+    return q("jsonb_populate_record(NULL::{}, jsonb_build_object({}))", relation(table.name), pairs)
+
+
+def _values(names: Sequence[Column]) -> Composable:
+    """The columns of a populated row. One that cannot be NULL holds JSON's null where its image does."""
+    return join(
         [
             q("coalesce(p.{}, 'null')", ident(c.name))
             if c.type in ("json", "jsonb") and c.not_null
@@ -263,9 +234,52 @@ def _rows(table: Table, h: Composable, w: Composable, keys: Sequence[str], names
             for c in names
         ]
     )
+
+
+def _first_records(
+    log: Log, table: Table, moment: str, h: Composable, w: Composable, keys: Sequence[str], key_columns: Sequence[Column],
+    names: Sequence[Column],
+) -> Composable:  # fmt: skip
+    """The first record of each key after the moment, in one scan; whole images become rows at once.
+
+    By id: of one row, ids are in the order in which it changed.
+    """
+    k = join([ident(key) for key in keys])
+    return q(
+        "WITH firsts AS MATERIALIZED (SELECT DISTINCT ON ({k}) {k}, op, old, CASE WHEN op = 'INSERT' THEN 'absent'"
+        " WHEN old IS NULL AND op <> 'UPDATE' THEN 'unknown' WHEN op = 'UPDATE' AND NOT coalesce(old ?& {all}, false) THEN 'part'"
+        " ELSE 'whole' END AS state FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
+        " WHERE {k1} IS NOT NULL ORDER BY {k}, id),"
+        " noted AS (INSERT INTO {h} ({k}, is_, old) SELECT {k}, state, CASE WHEN state = 'part' THEN old END FROM firsts)"
+        " INSERT INTO {w} ({c}) SELECT {v} FROM firsts f, (SELECT {base} AS r OFFSET 0) b, jsonb_populate_record(b.r, f.old) p"
+        " WHERE f.state = 'whole'",
+        k=k, all=lit([c.name for c in names]), typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation,
+        old=log.image("old"), log=relation(log.name), after=_after(log, table, moment), k1=ident(keys[0]), h=h, w=w,
+        c=join([ident(c.name) for c in names]), v=_values(names), base=_base(table, names),
+    )  # fmt: skip
+
+
+def _put_together(
+    log: Log, table: Table, moment: str, h: Composable, w: Composable, keys: Sequence[str], key_columns: Sequence[Column],
+    names: Sequence[Column],
+) -> list[Composable]:  # fmt: skip
+    """Where a first record holds some columns only, the others stand in later ones, up to the row's deletion; or in the row."""
+    k, rk = join([ident(k) for k in keys]), join([ident("r", k) for k in keys])
+    c, v, t = join([ident(c.name) for c in names]), _values(names), relation(table.name)
     return [
+        q("WITH records AS MATERIALIZED (SELECT r.* FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
+          " JOIN {h} h ON {on_h} WHERE h.is_ = 'part'),"
+          " stops AS (SELECT {k}, min(id) FILTER (WHERE op IN ('DELETE', 'TRUNCATE') AND old IS NOT NULL) AS stop FROM records GROUP BY {k}),"
+          " ones AS (SELECT DISTINCT ON ({rk}, e.key) {rk}, e.key AS name, e.value FROM records r JOIN stops s ON {on_s},"
+          " jsonb_each(r.old) e WHERE s.stop IS NULL OR r.id <= s.stop ORDER BY {rk}, e.key, r.id),"
+          " folded AS (SELECT {k}, jsonb_object_agg(name, value) AS old FROM ones GROUP BY {k})"
+          " UPDATE {h} h SET old = coalesce(f.old, '{{}}'), is_ = CASE WHEN s.stop IS NULL THEN 'live' ELSE 'put together' END"
+          " FROM stops s LEFT JOIN folded f ON {on_f} WHERE {on_u}",
+          typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation, old=log.image("old"), log=relation(log.name),
+          after=_after(log, table, moment), h=h, on_h=on_keys("h", keys, "r", keys), k=k, rk=rk, on_s=on_keys("s", keys, "r", keys),
+          on_f=on_keys("f", keys, "s", keys), on_u=on_keys("h", keys, "s", keys)),
         q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h, (SELECT {base} AS r OFFSET 0) b, jsonb_populate_record(b.r, h.old) p"
-          " WHERE h.op <> 'INSERT' AND NOT h.live AND h.old IS NOT NULL", w=w, c=listed, v=values, h=h, base=base),
-        q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h JOIN {t} t ON {on}, jsonb_populate_record(t, h.old) p WHERE h.live",
-          w=w, c=listed, v=values, h=h, t=t, on=on_keys("h", keys, "t", table.primary_key)),
+          " WHERE h.is_ = 'put together'", w=w, c=c, v=v, h=h, base=_base(table, names)),
+        q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h JOIN {t} t ON {on}, jsonb_populate_record(t, h.old) p WHERE h.is_ = 'live'",
+          w=w, c=c, v=v, h=h, t=t, on=on_keys("h", keys, "t", table.primary_key)),
     ]  # fmt: skip
