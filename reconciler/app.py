@@ -85,12 +85,13 @@ def plan(
     now: str | None = None,
 ) -> Plan:
     """Read the world, find what differs, order it, write it down."""
-    del now  # no kind depends on the clock yet
-    return _plan(load(session), session, out, only, exclude)
+    return _plan(load(session), session, out, only, exclude, now)
 
 
-def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], exclude: Sequence[str]) -> Plan:
-    with _looking(spec, session, only, exclude) as (world, seen):
+def _plan(
+    spec: Spec, session: Session, out: Path | None, only: Sequence[str], exclude: Sequence[str], now: str | None = None
+) -> Plan:
+    with _looking(spec, session, only, exclude, now=now) as (world, seen):
         found = seen.steps()
         by_id = {item.step.id: item for item in found.steps}
         ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
@@ -107,10 +108,19 @@ def _plan(spec: Spec, session: Session, out: Path | None, only: Sequence[str], e
 
 @contextmanager
 def _looking(
-    spec: Spec, session: Session, only: Sequence[str] = (), exclude: Sequence[str] = (), *, count_extra: bool = False
+    spec: Spec,
+    session: Session,
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    count_extra: bool = False,
+    now: str | None = None,
 ) -> Generator[tuple[World, Observed]]:
     addresses = choose(spec, only, exclude)
-    with opened(spec, snapshots=True, tell=_telling(session)) as world, session.progress.task("comparing", None):
+    with (
+        opened(spec, snapshots=True, tell=_telling(session), now=now) as world,
+        session.progress.task("comparing", None),
+    ):
         yield world, observed(world, addresses, digest_pads(spec, session.environ), count_extra=count_extra)
 
 

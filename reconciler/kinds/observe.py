@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.kinds.audits import find_audit
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
+from reconciler.kinds.guards import find_guard, pass_guards
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
 from reconciler.kinds.world import World
@@ -19,12 +21,13 @@ from reconciler.plan.file import Planned
 from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import Collection, PdsRecords, Resource, SqlObjects, UniqueKey
+from reconciler.spec import Audit, Collection, Guard, PdsRecords, Resource, SqlObjects, UniqueKey
 from reconciler.systems.postgres.closure import Reach
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.extract import extract_rows
 from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.kept_diff import KeptFound
 from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableSource, full_name
@@ -61,6 +64,8 @@ class Observed:
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
+    kept: list[KeptFound] = field(default_factory=list[KeptFound])
+    """Audits and guards."""
     records: list[Compared] = field(default_factory=list["Compared"])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
@@ -76,6 +81,8 @@ class Observed:
             everything.must += out.must
             everything.rather += out.rather
             everything.hazards += out.hazards
+            everything.hazards += pass_guards(self.world.session(connection), founds, everything.steps)
+        self._add_kept(everything)
         for objects in self.objects:
             steps, edges = objects.steps()
             everything.steps += steps
@@ -85,6 +92,19 @@ class Observed:
             self._add_records(everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
+
+    def _add_kept(self, everything: Emitted) -> None:
+        """Rows are changed under audit already, and before a guard begins to refuse."""
+        rows = [item.step for item in everything.steps]
+        for found in self.kept:
+            steps, edges = found.steps()
+            everything.steps += steps
+            everything.must += edges
+            everything.hazards += found.hazards
+            for step in rows if steps else ():
+                if step.connection == found.connection:
+                    first, last = steps[-1].step.id, steps[0].step.id
+                    everything.rather.append((first, step.id) if found.first else (step.id, last))
 
     def _add_records(self, everything: Emitted) -> None:
         """Records come after the rows of the same plan, unless something else asks for another order."""
@@ -172,6 +192,19 @@ class Observed:
         ]
         counted += [
             ResourceStatus(
+                address=it.address,
+                target=f"{it.connection} {it.label}",
+                in_sync=it.in_sync,
+                missing=it.count(Verb.CREATE),
+                changed=it.count(Verb.ALTER),
+                extra=it.count(Verb.DROP),
+                notes=tuple(it.notes),
+                deletes_extra=True,
+            )
+            for it in self.kept
+        ]
+        counted += [
+            ResourceStatus(
                 address=it.wanted.address,
                 target=f"{it.wanted.connection} {it.wanted.collection}",
                 in_sync=it.in_sync,
@@ -233,6 +266,8 @@ def observed(
         resource = resources[address]
         if isinstance(resource, SqlObjects):
             continue
+        if isinstance(resource, Audit | Guard):
+            continue
         if isinstance(resource, PdsRecords):
             records[address] = resource
             continue
@@ -245,6 +280,19 @@ def observed(
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
+    logs: set[tuple[str, TableName]] = set()
+    for address in addresses:
+        try:
+            match resources[address]:
+                case Audit() as audit:
+                    result.kept.append(find_audit(world, address, audit, logs, addresses))
+                case Guard() as guard:
+                    result.kept.append(find_guard(world, address, guard))
+                case _:
+                    pass
+        except NoTableError as error:
+            _defer_until_created(result, address, error, created)
+    result.notes += [(it.address, note) for it in result.kept for note in it.notes]
     meant = _meant(result, records, created) if records else []
     by_connection: dict[str, list[Intent]] = {}
     for intent in intents:

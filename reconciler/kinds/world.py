@@ -32,6 +32,8 @@ class World:
 
     spec: Spec
     _stack: ExitStack
+    now: str | None = None
+    """The present as it was given; else the clock of each system."""
     _sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     _catalogs: dict[str, Catalog] = field(default_factory=dict[str, Catalog])
     _snapshots: bool = False
@@ -119,9 +121,9 @@ class World:
 
 
 @contextmanager
-def opened(spec: Spec, *, snapshots: bool, tell: Tell | None = None) -> Generator[World]:
+def opened(spec: Spec, *, snapshots: bool, tell: Tell | None = None, now: str | None = None) -> Generator[World]:
     """A world to read (`snapshots`) or to write."""
     with ExitStack() as stack:
         if snapshots:  # an apply explains for itself what it does not try again
             stack.enter_context(explained("reading", "a database of the spec"))
-        yield World(spec, stack, _snapshots=snapshots, _tell=tell or _silent)
+        yield World(spec, stack, now, _snapshots=snapshots, _tell=tell or _silent)

@@ -1,5 +1,6 @@
 """What the user wrote: specs read strictly from YAML, with the place of every value, and their JSON Schema."""
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.collection import (
     Cascade,
     Collection,
@@ -24,6 +25,7 @@ from reconciler.spec.connections import (
     Secret,
 )
 from reconciler.spec.document import Document, Variable
+from reconciler.spec.guard import Guard
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
@@ -35,6 +37,7 @@ from reconciler.spec.values import Number, Value, json_text
 __all__ = [
     "AtprotoConnection",
     "AtprotoSpec",
+    "Audit",
     "Blobs",
     "CarFile",
     "Cascade",
@@ -44,6 +47,7 @@ __all__ = [
     "Document",
     "FilesConnection",
     "FilesSpec",
+    "Guard",
     "InlineRows",
     "Newer",
     "Number",

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
+from reconciler.spec.guard import Guard
 from reconciler.spec.models import Strict
 from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.references import NAME
@@ -67,9 +69,16 @@ class Document(Strict):
         description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
         "created when absent.",
     )
+    audits: dict[Name, Audit] = Field(
+        default_factory=dict[str, Audit],
+        description="Every insert, update, delete and truncate on these tables leaves a record.",
+    )
+    guards: dict[Name, Guard] = Field(
+        default_factory=dict[str, Guard], description="The database itself refuses what must not happen."
+    )
 
 
-RESOURCE_SECTIONS = ("collections", "pds_records", "sql_objects", "unique_keys")
+RESOURCE_SECTIONS = ("audits", "collections", "guards", "pds_records", "sql_objects", "unique_keys")
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
@@ -89,8 +98,6 @@ SECTIONS_TO_COME: dict[str, frozenset[str]] = {
         }
     ),
     "processes": frozenset({"pending", "done", "call", "batch", "rate", "timeout"}),
-    "audits": frozenset({"log", "query"}),
-    "guards": frozenset({"max_rows_per_delete"}),
     "checks": frozenset({"expect"}),
 }
 

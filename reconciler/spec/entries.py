@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from reconciler.spec import contradictions, strings, wrong_types
+from reconciler.spec.audit import Audit, report_audit
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import (
     DSN_TODO,
@@ -22,6 +23,7 @@ from reconciler.spec.connections import (
     report_atproto,
 )
 from reconciler.spec.document import Variable
+from reconciler.spec.guard import Guard, report_guard
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
 from reconciler.spec.pds_records import PdsRecords, report_pds_records
@@ -143,6 +145,22 @@ def objects_of(name: str, value: Value, problems: Problems) -> SqlObjects | None
     return objects
 
 
+def audit_of(name: str, value: Value, problems: Problems) -> Audit | None:
+    """An audit, with what it says against itself examined."""
+    audit = _model(Audit, ("audits", name), value, problems)
+    return audit if audit and report_audit(audit, ("audits", name), problems) else None
+
+
+def guard_of(root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems) -> Guard | None:
+    """A guard, with its SQL examined."""
+    path: Path = ("guards", name)
+    strings.report_sql(root, (*path, "protect"), variables, problems)
+    guard = _model(Guard, path, value, problems)
+    if guard is not None:
+        report_guard(guard, path, problems)
+    return guard
+
+
 def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
     """The entry as its model, or None after saying why it is none."""
     if not isinstance(value, dict):
@@ -152,6 +170,8 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "collections": "{ table: …, source: … }",
             "unique_keys": "{ table: …, key: […] }",
             "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
+            "audits": "{ tables: [connection.table], log: connection.audit_log }",
+            "guards": "{ table: connection.table, max_rows_per_delete: 1000 }",
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"

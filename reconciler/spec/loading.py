@@ -10,9 +10,19 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
+from reconciler.spec.audit import report_shared
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, ResolvedConnection, resolve
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
-from reconciler.spec.entries import collection_of, connection_of, objects_of, records_of, unique_key_of, variable_of
+from reconciler.spec.entries import (
+    audit_of,
+    collection_of,
+    connection_of,
+    guard_of,
+    objects_of,
+    records_of,
+    unique_key_of,
+    variable_of,
+)
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
 from reconciler.spec.models import Resource
@@ -49,7 +59,9 @@ class Spec:
     def resources(self) -> dict[str, Resource]:
         """Every resource by its address, in order."""
         sections: tuple[Mapping[str, Resource], ...] = (
+            self.document.audits,
             self.document.collections,
+            self.document.guards,
             self.document.pds_records,
             self.document.sql_objects,
             self.document.unique_keys,
@@ -172,6 +184,10 @@ def _spec(
     sound_records = {name: it for name, it in records.items() if it is not None}
     objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
     sound_objects = {name: it for name, it in objects.items() if it is not None}
+    audits = {name: audit_of(name, value, problems) for name, value in _section(tree, "audits")}
+    sound_audits = {name: it for name, it in audits.items() if it is not None}
+    guards = {name: guard_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "guards")}
+    sound_guards = {name: it for name, it in guards.items() if it is not None}
     if whole:
         declared_in = _declared_in(root)
         for name, collection in sound.items():
@@ -182,9 +198,17 @@ def _spec(
             dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
         for name, it in sound_records.items():
             dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
-        read = [(sound, collections), (sound_records, records), (sound_objects, objects), (sound_keys, unique_keys)]
+        for name, audit in sound_audits.items():
+            dangling.report_target(("audits", name, "log"), audit.log, connections, declared_in, problems)
+        report_shared(sound_audits, problems)
+        for name, guard in sound_guards.items():
+            dangling.report_target(("guards", name, "table"), guard.table, connections, declared_in, problems)
+        read = [(sound_audits, audits), (sound_guards, guards)]
+        read += [(sound, collections), (sound_records, records), (sound_objects, objects), (sound_keys, unique_keys)]
         if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            needs |= {f"audits.{name}": it.needs for name, it in sound_audits.items()}
+            needs |= {f"guards.{name}": it.needs for name, it in sound_guards.items()}
             needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
             needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
             needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
@@ -198,6 +222,8 @@ def _spec(
         pds_records=sound_records,
         sql_objects=sound_objects,
         unique_keys=sound_keys,
+        audits=sound_audits,
+        guards=sound_guards,
     )
     return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
 

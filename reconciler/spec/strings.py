@@ -38,6 +38,7 @@ def is_sql(path: Path) -> bool:
             ("collections" | "unique_keys" | "pds_records", _, "where")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
+            | ("guards", _, "protect")
         ):
             return True
         case _:

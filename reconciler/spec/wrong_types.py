@@ -8,9 +8,11 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.collection import Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
+from reconciler.spec.guard import Guard
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted, one_of, suggest
@@ -18,7 +20,7 @@ from reconciler.spec.sql_objects import SqlObjects
 from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Path, Value, describe
 
-_TAGS = frozenset({"text", "a list", "a mapping", "a CAR file", "nothing (null)"})
+_TAGS = frozenset({"text", "a list", "a mapping", "a CAR file", "nothing (null)", "true or false"})
 _ELSEWHERE = {
     "rows": "write source: { rows: [{…}] }",
     "except": "write columns: { except: [names] }",
@@ -76,6 +78,10 @@ def _known(parent: Path) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*_keys(PostgresSpec), *_keys(FilesSpec), *_keys(AtprotoSpec))))
         case ("collections", _):
             return _keys(Collection)
+        case ("audits", _):
+            return _keys(Audit)
+        case ("guards", _):
+            return _keys(Guard)
         case ("sql_objects", _):
             return _keys(SqlObjects)
         case ("collections", _, "tables", _):
