@@ -96,11 +96,16 @@ class Observed:
     def _add_kept(self, everything: Emitted) -> None:
         """Rows are changed under audit already, and before a guard begins to refuse."""
         rows = [item.step for item in everything.steps]
+        ends: dict[tuple[str, str], str] = {}
         for found in self.kept:
             steps, edges = found.steps()
             everything.steps += steps
             everything.must += edges
             everything.hazards += found.hazards
+            if steps and found.first:  # who shares a log: the first makes it, the last takes it away
+                log = (found.connection, found.label)
+                everything.rather += [(ends[log], steps[0].step.id)] if log in ends else []
+                ends[log] = steps[-1].step.id
             for step in rows if steps else ():
                 if step.connection == found.connection:
                     first, last = steps[-1].step.id, steps[0].step.id
