@@ -180,7 +180,9 @@ def test_sensitive_columns_never_reach_the_log(bench: Audits) -> None:
         "audits: { a: { tables: [production.people, production.images], log: production.audit_log, sensitive: [path] } }\n"
         "collections: { people: { table: production.people, source: backup, sensitive: [email] } }\n"
     )
-    bench.production.sql("INSERT INTO people VALUES (1, 'canary@x', 'n'); UPDATE people SET email = 'canary@y'; TRUNCATE people")
+    bench.production.sql(
+        "INSERT INTO people VALUES (1, 'canary@x', 'n'); UPDATE people SET email = 'canary@y'; TRUNCATE people"
+    )
     bench.production.sql("UPDATE images SET path = 'canary' WHERE id = 1")
     assert bench.records("operation, old, new")[:2] == [
         ("INSERT", None, {"id": 1, "note": "n"}),
@@ -203,7 +205,9 @@ def test_writers_need_no_right_on_the_log_and_cannot_touch_it(bench: Audits) -> 
             session.execute("CREATE TABLE mine (id int)")
             session.execute("UPDATE images SET size = 9 WHERE id = 1")
             (partition,) = session.execute(
-                "SELECT tableoid::regclass::text FROM audit_log" if False else "SELECT c.relname FROM pg_inherits i JOIN pg_class c"
+                "SELECT tableoid::regclass::text FROM audit_log"
+                if False
+                else "SELECT c.relname FROM pg_inherits i JOIN pg_class c"
                 " ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_log'::regclass ORDER BY 1 LIMIT 1"
             ).fetchone() or ("",)
             for statement in (
@@ -304,7 +308,10 @@ def test_columns_that_come_and_go_fail_no_writer(bench: Audits) -> None:
     assert list(summary(bench.plan())) == ["audits.a[audit function public.reconciler_audit_images()]/alter"]
     bench.apply(bench.plan())
     bench.production.sql("INSERT INTO images VALUES (5, 5, '2025-01-02 03:04+02')")
-    assert bench.records("key, new")[-1] == ({"number": 5}, {"number": 5, "size": 5, "taken": "2025-01-02T01:04:00+00:00"})
+    assert bench.records("key, new")[-1] == (
+        {"number": 5},
+        {"number": 5, "size": 5, "taken": "2025-01-02T01:04:00+00:00"},
+    )
 
 
 @pytest.mark.each_postgres
@@ -321,7 +328,9 @@ def test_values_are_written_the_same_whatever_the_writer_has_set(bench: Audits) 
             session.execute(f"{setting} INSERT INTO odd VALUES {row}; DELETE FROM odd".encode())
     one, *rest = bench.production.sql("SELECT coalesce(old, new)::text, key::text FROM audit_log ORDER BY id")
     assert rest == [one] * 3
-    assert bench.production.sql("SELECT count(*) FROM (SELECT (jsonb_populate_record(NULL::odd, new)).* FROM audit_log) x WHERE f = 0.1::float8 + 0.2") == [(2,)]
+    assert bench.production.sql(
+        "SELECT count(*) FROM (SELECT (jsonb_populate_record(NULL::odd, new)).* FROM audit_log) x WHERE f = 0.1::float8 + 0.2"
+    ) == [(2,)]
 
 
 @pytest.mark.each_postgres
@@ -391,7 +400,9 @@ def test_partitions_are_audited_under_the_name_of_their_table(bench: Audits) -> 
 def test_months_are_made_ahead_and_old_ones_go_under_plan(bench: Audits) -> None:
     spec = "audits: { a: { tables: [production.images], log: production.audit_log, keep: 400d } }"
     bench.installed(spec)
-    bench.production.sql("DELETE FROM images WHERE id = 3; UPDATE audit_log SET statement_at = now() + interval '10 months'")
+    bench.production.sql(
+        "DELETE FROM images WHERE id = 3; UPDATE audit_log SET statement_at = now() + interval '10 months'"
+    )
     assert bench.production.sql("SELECT tableoid::regclass::text FROM audit_log") == [("audit_log_rest",)]
 
     def plan_at(now: str) -> Plan:
@@ -409,7 +420,9 @@ def test_months_are_made_ahead_and_old_ones_go_under_plan(bench: Audits) -> None
     plan = plan_at(month)
     dropped = [step for step in plan.steps if step.verb.value == "drop"]
     assert len(dropped) == 5
-    assert [hazard.text for hazard in plan.header.hazards if hazard.kind == "irreversible" and "1 records" in hazard.text]
+    assert [
+        hazard.text for hazard in plan.header.hazards if hazard.kind == "irreversible" and "1 records" in hazard.text
+    ]
     bench.apply(plan)
     assert bench.records() == []
     assert not [step for step in bench.undo(plan).steps if step.target in {it.target for it in dropped}]
