@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import psycopg
@@ -11,15 +12,19 @@ from reconciler import app
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan
 from tests.kinds.bench import Bench, summary
+from tests.views.test_sql import refuse, succeed
 
 _OBJECTS = """
 SELECT 'function', p.oid::regprocedure::text, pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') FROM pg_proc p
  JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname !~ '^pg_|^information_schema$'
-UNION ALL SELECT c.relkind::text, c.oid::regclass::text, concat_ws(' ', (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-   || a.attnotnull || a.attidentity::text, ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-   c.relacl::text, pg_get_expr(c.relpartbound, c.oid), pg_get_partkeydef(c.oid)) FROM pg_class c
- JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_|^information_schema$'
-UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT c.relkind::text, c.oid::regclass::text, concat_ws(' ', a.columns, g.grants, pg_get_expr(c.relpartbound, c.oid),
+  pg_get_partkeydef(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || attnotnull || attidentity::text, ', '
+   ORDER BY attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) a (columns)
+ CROSS JOIN LATERAL (SELECT string_agg(x.grantee || x.privilege_type, ',' ORDER BY x.grantee, x.privilege_type) FROM aclexplode(c.relacl) x
+   WHERE x.grantee <> c.relowner) g (grants) WHERE n.nspname !~ '^pg_|^information_schema$'
+UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger
+ WHERE NOT tgisinternal
 ORDER BY 1, 2
 """
 _IMAGES = """
@@ -124,9 +129,8 @@ def test_upserts_merges_copies_and_moved_keys_are_recorded(bench: Audits) -> Non
         "MERGE INTO images i USING (VALUES (2, 'm'), (9, 'n')) v (id, path) ON v.id = i.id"
         " WHEN MATCHED THEN UPDATE SET path = v.path WHEN NOT MATCHED THEN INSERT VALUES (v.id, v.path, 0)"
     )
-    with bench.production.connect() as session:
-        with session.cursor().copy("COPY images FROM STDIN") as copy:
-            copy.write("11\tcopied\t\\N\n")
+    with bench.production.connect() as session, session.cursor().copy("COPY images FROM STDIN") as copy:
+        copy.write("11\tcopied\t\\N\n")
     bench.production.sql("UPDATE images SET id = id + 100 WHERE id IN (3, 4)")
     bench.production.sql("UPDATE images SET size = 7 WHERE false")
     assert bench.records("operation, key, old ->> 'path', new ->> 'path', new ->> 'id'") == [
@@ -521,3 +525,54 @@ def test_what_cannot_be_audited_is_told(bench: Audits, setup: str, spec: str, to
     with pytest.raises(ReconcilerError) as caught:
         bench.plan()
     assert told in caught.value.what
+
+
+@pytest.mark.each_postgres
+@pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql to run the scripts with")
+def test_a_script_does_what_apply_does(bench: Audits) -> None:
+    before = bench.objects()
+    spec = _BOTH + "guards: { g: { table: production.images, max_rows_per_delete: 1, protect: 'size = 1' } }\n"
+    bench.spec(spec)
+    first = bench.plan()
+    succeed(bench.production.dsn, first)
+    assert summary(bench.plan()) == {}
+    after = bench.objects()
+    succeed(bench.production.dsn, first)
+    assert bench.objects() == after
+    bench.production.sql(
+        "ALTER TABLE images DISABLE TRIGGER reconciler_audit_delete; GRANT DELETE ON audit_log TO pg_monitor; DROP INDEX audit_log_key_idx"
+    )
+    harmed = bench.objects()
+    plan = bench.plan()
+    succeed(bench.production.dsn, plan)
+    assert bench.objects() == after
+    succeed(bench.production.dsn, bench.undo(plan))
+    assert bench.objects() == harmed
+    succeed(bench.production.dsn, plan)
+    bench.backup.sql(_IMAGES + "DELETE FROM thumbs; DELETE FROM images")
+    bench.spec(spec + "collections: { i: { table: production.images, source: backup, on_extra: delete, max_delete: 9, triggers: 'off' },"
+               " t: { table: production.thumbs, source: backup, on_extra: delete, max_delete: 9 } }")  # fmt: skip
+    bench.backup.sql("INSERT INTO images VALUES (9, 'n', 9); INSERT INTO thumbs VALUES (90, 9, 'z')")
+    rows = bench.plan()
+    succeed(bench.production.dsn, rows)
+    counts = "SELECT operation, count(*) FROM audit_log GROUP BY 1 ORDER BY 1"
+    assert bench.production.sql(counts) == [("DELETE", 5), ("INSERT", 2)]
+    bench.production.sql("UPDATE audit_log SET statement_at = now() + interval '10 months'")
+    bench.spec(spec)
+    succeed(bench.production.dsn, bench.plan())
+    assert bench.production.sql("SELECT DISTINCT tableoid::regclass::text <> 'audit_log_rest' FROM audit_log") == [
+        (True,)
+    ]
+    bench.production.sql("ALTER TABLE images DISABLE TRIGGER reconciler_audit_insert")
+    assert "drift: audit trigger public.images.reconciler_audit_insert" in refuse(bench.production.dsn, first)
+    bench.production.sql("ALTER TABLE images ENABLE TRIGGER reconciler_audit_insert")
+    succeed(bench.production.dsn, bench.undo(first))
+    assert len(bench.records()) == 7
+    succeed(bench.production.dsn, first)
+    bench.production.sql("TRUNCATE audit_log")
+    bench.spec(
+        "audits: { mine: { tables: [production.images, production.thumbs], log: production.audit_log, remove: true } }\n"
+        "guards: { g: { table: production.images, remove: true } }"
+    )
+    succeed(bench.production.dsn, bench.plan())
+    assert bench.objects() == before

@@ -8,7 +8,7 @@ Invariant: a guard that cannot look fails the statement; it never lets one pass 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -185,7 +185,7 @@ def _percent(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _only(named: dict[str, Composable], *names: str) -> dict[str, Composable]:
+def _only(named: Mapping[str, Composable], *names: str) -> dict[str, Composable]:
     return {name: named[name] for name in names}
 
 
