@@ -6,9 +6,9 @@ import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from tests.spec.conftest import Loader
-from tests.spec.wrong import CASCADES, COLLECTIONS, CONNECTIONS, HEAD, OBJECTS, RECORDS, SQL, SYNTAX, TOP
+from tests.spec.wrong import AUDITS, CASCADES, COLLECTIONS, CONNECTIONS, GUARDS, HEAD, OBJECTS, RECORDS, SQL, SYNTAX, TOP
 
-ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *RECORDS, *SQL]
+ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *AUDITS, *GUARDS, *RECORDS, *SQL]
 
 
 @pytest.mark.parametrize(("text", "said", "place"), ALL, ids=[f"{said} @{place}" for _, said, place in ALL])
