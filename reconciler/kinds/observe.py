@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.kinds.audits import find_audit
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
-from reconciler.kinds.guards import find_guard, pass_guards
+from reconciler.kinds.guards import pass_guards
+from reconciler.kinds.kept import add_kept, find_kept
 from reconciler.kinds.sql_objects import created_tables, find_objects
 from reconciler.kinds.unique_keys import compile_unique_key
 from reconciler.kinds.world import World
@@ -82,7 +82,7 @@ class Observed:
             everything.rather += out.rather
             everything.hazards += out.hazards
             everything.hazards += pass_guards(self.world.session(connection), founds, everything.steps)
-        self._add_kept(everything)
+        add_kept(everything, self.kept)
         for objects in self.objects:
             steps, edges = objects.steps()
             everything.steps += steps
@@ -92,24 +92,6 @@ class Observed:
             self._add_records(everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
-
-    def _add_kept(self, everything: Emitted) -> None:
-        """Rows are changed under audit already, and before a guard begins to refuse."""
-        rows = [item.step for item in everything.steps]
-        ends: dict[tuple[str, str], str] = {}
-        for found in self.kept:
-            steps, edges = found.steps()
-            everything.steps += steps
-            everything.must += edges
-            everything.hazards += found.hazards
-            if steps and found.first:  # who shares a log: the first makes it, the last takes it away
-                log = (found.connection, found.label)
-                everything.rather += [(ends[log], steps[0].step.id)] if log in ends else []
-                ends[log] = steps[-1].step.id
-            for step in rows if steps else ():
-                if step.connection == found.connection:
-                    first, last = steps[-1].step.id, steps[0].step.id
-                    everything.rather.append((first, step.id) if found.first else (step.id, last))
 
     def _add_records(self, everything: Emitted) -> None:
         """Records come after the rows of the same plan, unless something else asks for another order."""
@@ -197,14 +179,7 @@ class Observed:
         ]
         counted += [
             ResourceStatus(
-                address=it.address,
-                target=f"{it.connection} {it.label}",
-                in_sync=it.in_sync,
-                missing=it.count(Verb.CREATE),
-                changed=it.count(Verb.ALTER),
-                extra=it.count(Verb.DROP),
-                notes=tuple(it.notes),
-                deletes_extra=True,
+                it.address, f"{it.connection} {it.label}", it.in_sync, *it.counts, tuple(it.notes), deletes_extra=True
             )
             for it in self.kept
         ]
@@ -285,18 +260,9 @@ def observed(
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
-    logs: set[tuple[str, TableName]] = set()
-    for address in addresses:
-        try:
-            match resources[address]:
-                case Audit() as audit:
-                    result.kept.append(find_audit(world, address, audit, logs, addresses))
-                case Guard() as guard:
-                    result.kept.append(find_guard(world, address, guard))
-                case _:
-                    pass
-        except NoTableError as error:
-            _defer_until_created(result, address, error, created)
+    result.kept, absent = find_kept(world, addresses)
+    for address, error in absent:
+        _defer_until_created(result, address, error, created)
     result.notes += [(it.address, note) for it in result.kept for note in it.notes]
     meant = _meant(result, records, created) if records else []
     by_connection: dict[str, list[Intent]] = {}

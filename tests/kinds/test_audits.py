@@ -236,31 +236,44 @@ def test_writers_need_no_right_on_the_log_and_cannot_touch_it(bench: Audits) -> 
         bench.production.sql("DROP OWNED BY rc_writer; DROP ROLE rc_writer")
 
 
+_OTHER = (
+    "CREATE OR REPLACE FUNCTION reconciler_audit_thumbs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+)
+
+
 @pytest.mark.parametrize(
-    ("harm", "step"),
+    ("harm", "steps"),
     [
-        ("DROP TRIGGER reconciler_audit_delete ON images", "audit trigger public.images.reconciler_audit_delete]/create"),
-        ("ALTER TABLE images DISABLE TRIGGER reconciler_audit_delete", "audit trigger public.images.reconciler_audit_delete]/alter"),
-        ("ALTER TABLE images ENABLE REPLICA TRIGGER reconciler_audit_delete", "audit trigger public.images.reconciler_audit_delete]/alter"),
         (
-            "CREATE OR REPLACE FUNCTION reconciler_audit_images() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "audit function public.reconciler_audit_images()]/alter",
+            f"""DROP TRIGGER reconciler_audit_delete ON images; ALTER TABLE images DISABLE TRIGGER reconciler_audit_update;
+            ALTER TABLE images ENABLE REPLICA TRIGGER reconciler_audit_insert; DROP INDEX audit_log_key_idx; {_OTHER};
+            CREATE OR REPLACE TRIGGER reconciler_audit_delete AFTER DELETE ON thumbs REFERENCING OLD TABLE AS other
+            EXECUTE FUNCTION reconciler_audit_thumbs(); ALTER FUNCTION reconciler_audit_images() SECURITY INVOKER""",
+            [
+                "audit index public.audit_log_key_idx]/create",
+                "audit function public.reconciler_audit_images()]/alter",
+                "audit trigger public.images.reconciler_audit_insert]/alter",
+                "audit trigger public.images.reconciler_audit_update]/alter",
+                "audit trigger public.images.reconciler_audit_delete]/create",
+                "audit function public.reconciler_audit_thumbs()]/alter",
+                "audit trigger public.thumbs.reconciler_audit_delete]/alter",
+            ],
         ),
-        ("ALTER FUNCTION reconciler_audit_images() SECURITY INVOKER", "audit function public.reconciler_audit_images()]/alter"),
-        ("ALTER FUNCTION reconciler_audit_images() RESET search_path", "audit function public.reconciler_audit_images()]/alter"),
-        ("GRANT EXECUTE ON FUNCTION reconciler_audit_images() TO PUBLIC", "audit function public.reconciler_audit_images()]/alter"),
-        ("DROP FUNCTION reconciler_audit_images() CASCADE", "audit function public.reconciler_audit_images()]/create"),
-        ("DROP INDEX audit_log_key_idx", "audit index public.audit_log_key_idx]/create"),
-        ("DROP TABLE audit_log_rest", "audit partition public.audit_log_rest]/create"),
-        ("DROP TABLE audit_log CASCADE", "audit log public.audit_log]/create"),
         (
-            "CREATE OR REPLACE TRIGGER reconciler_audit_delete AFTER DELETE ON images REFERENCING OLD TABLE AS other"
-            " EXECUTE FUNCTION reconciler_audit_images()",
-            "audit trigger public.images.reconciler_audit_delete]/alter",
+            """DROP FUNCTION reconciler_audit_images() CASCADE; ALTER FUNCTION reconciler_audit_thumbs() RESET search_path;
+            GRANT EXECUTE ON FUNCTION reconciler_audit_thumbs() TO PUBLIC""",
+            [
+                "audit function public.reconciler_audit_images()]/create",
+                *(f"audit trigger public.images.reconciler_audit_{e}]/create" for e in ("insert", "update", "delete", "truncate")),
+                "audit function public.reconciler_audit_thumbs()]/alter",
+            ],
         ),
+        ("DROP TABLE audit_log_rest", ["audit partition public.audit_log_rest]/create"]),
+        ("DROP TABLE audit_log CASCADE", ["audit log public.audit_log]/create"]),
     ],
+    ids=["triggers", "functions", "partition", "log"],
 )  # fmt: skip
-def test_what_was_done_to_an_audit_by_hand_is_told_and_repaired(bench: Audits, harm: str, step: str) -> None:
+def test_what_was_done_to_an_audit_by_hand_is_told_and_repaired(bench: Audits, harm: str, steps: list[str]) -> None:
     bench.installed()
     whole = bench.objects()
     bench.production.sql(harm)
@@ -268,7 +281,7 @@ def test_what_was_done_to_an_audit_by_hand_is_told_and_repaired(bench: Audits, h
     (told,) = app.status(bench.session())
     assert told.differs
     plan = bench.plan()
-    assert f"audits.mine[{step}" in [one.id for one in plan.steps]
+    assert [one.id.removeprefix("audits.mine[") for one in plan.steps][: len(steps)] == steps
     assert bench.apply(plan).code is Exit.DONE
     assert bench.objects() == whole
     bench.production.sql("DELETE FROM images WHERE id = 3")

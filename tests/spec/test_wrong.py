@@ -6,7 +6,19 @@ import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from tests.spec.conftest import Loader
-from tests.spec.wrong import AUDITS, CASCADES, COLLECTIONS, CONNECTIONS, GUARDS, HEAD, OBJECTS, RECORDS, SQL, SYNTAX, TOP
+from tests.spec.wrong import (
+    AUDITS,
+    CASCADES,
+    COLLECTIONS,
+    CONNECTIONS,
+    GUARDS,
+    HEAD,
+    OBJECTS,
+    RECORDS,
+    SQL,
+    SYNTAX,
+    TOP,
+)
 
 ALL = [*SYNTAX, *TOP, *CONNECTIONS, *COLLECTIONS, *CASCADES, *OBJECTS, *AUDITS, *GUARDS, *RECORDS, *SQL]
 

@@ -115,7 +115,11 @@ AUDITS: list[tuple[str, str, str]] = [
     ("\naudits:\n  a: { tables: [production.t, production.public.t], log: production.l }\n", "stands twice", "7:31"),
     ("\naudits:\n  a: { tables: [x.t], log: x.l }\n", "the connection `x` is not declared", "7:28"),
     (A + "  b: { tables: [production.t], log: production.k }\n", "audits.a audits `production.t` already", "10:17"),
-    (A + "  b: { tables: [production.u], log: production.l, keep: 4d }\n", "keeps the same log for another time", "10:51"),
+    (
+        A + "  b: { tables: [production.u], log: production.l, keep: 4d }\n",
+        "keeps the same log for another time",
+        "10:51",
+    ),
 ]
 
 GUARDS: list[tuple[str, str, str]] = [

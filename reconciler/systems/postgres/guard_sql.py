@@ -169,7 +169,7 @@ def create_function(session: Session, table: TableName, limits: Limits) -> str:
 
 
 def _of_truncate(
-    session: Session, condition: Composable, most: int, said: str, named: dict[str, Composable]
+    session: Session, condition: Composable, most: int, said: str, named: Mapping[str, Composable]
 ) -> Composable:
     query = q("SELECT count(*) FROM ONLY {{}} AS {} WHERE {}", named["alias"], condition).as_string(session.connection)
     return q(

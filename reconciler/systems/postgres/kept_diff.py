@@ -58,6 +58,11 @@ class KeptFound:
     def count(self, verb: Verb) -> int:
         return sum(change.verb is verb for change in self.changes)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many objects are missing, changed and extra."""
+        return self.count(Verb.CREATE), self.count(Verb.ALTER), self.count(Verb.DROP)
+
     def steps(self) -> tuple[list[Planned], list[Edge]]:
         """A step for each object; one is dropped before it, or another, is made anew."""
         made: list[Planned] = []
