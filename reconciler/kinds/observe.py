@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from reconciler.kinds.bucket_prefixes import compile_prefix
 from reconciler.kinds.checks import stand
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
+from reconciler.kinds.guards import pass_guards
+from reconciler.kinds.kept import add_kept, find_kept
 from reconciler.kinds.processes import (
     Waiting,
     add_steps,
@@ -33,7 +35,18 @@ from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Check as CheckState
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.spec import BucketPrefix, Check, Collection, PdsRecords, Process, Resource, SqlObjects, UniqueKey
+from reconciler.spec import (
+    Audit,
+    BucketPrefix,
+    Check,
+    Collection,
+    Guard,
+    PdsRecords,
+    Process,
+    Resource,
+    SqlObjects,
+    UniqueKey,
+)
 from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.described import Objects, find_described
 from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
@@ -42,6 +55,7 @@ from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.extract import extract_rows
 from reconciler.systems.postgres.findings import write_findings
+from reconciler.systems.postgres.kept_diff import KeptFound
 from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import load, observe, prepare, steps_of
 from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, TableSource, full_name
@@ -87,6 +101,8 @@ class Observed:
     objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
     prefixes: list[tuple[str, Objects]] = field(default_factory=list[tuple[str, Objects]])
     """What was found in buckets, with the storage's connection."""
+    kept: list[KeptFound] = field(default_factory=list[KeptFound])
+    """Audits and guards."""
     records: list[Compared] = field(default_factory=list["Compared"])
     processes: list[Waiting] = field(default_factory=list[Waiting])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -103,6 +119,8 @@ class Observed:
             everything.must += out.must
             everything.rather += out.rather
             everything.hazards += out.hazards
+            everything.hazards += pass_guards(self.world.session(connection), founds, everything.steps)
+        add_kept(everything, self.kept)
         for objects in self.objects:
             steps, edges = objects.steps()
             everything.steps += steps
@@ -220,6 +238,12 @@ class Observed:
         ]
         counted += [
             ResourceStatus(
+                it.address, f"{it.connection} {it.label}", it.in_sync, *it.counts, tuple(it.notes), deletes_extra=True
+            )
+            for it in self.kept
+        ]
+        counted += [
+            ResourceStatus(
                 address=it.wanted.address,
                 target=f"{it.wanted.connection} {it.wanted.collection}",
                 in_sync=it.in_sync,
@@ -298,6 +322,8 @@ def observed(
         resource = resources[address]
         if isinstance(resource, SqlObjects | Check):
             continue
+        if isinstance(resource, Audit | Guard):
+            continue
         if isinstance(resource, PdsRecords):
             records[address] = resource
             continue
@@ -316,6 +342,10 @@ def observed(
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
+    result.kept, absent = find_kept(world, addresses)
+    for address, error in absent:
+        _defer_until_created(result, address, error, created)
+    result.notes += [(it.address, note) for it in result.kept for note in it.notes]
     meant = _meant(result, records, created) if records else []
     by_connection: dict[str, list[Intent]] = {}
     for intent in intents:

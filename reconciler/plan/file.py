@@ -114,6 +114,12 @@ def step_line(step: Step) -> str:
         tree["archived_by"] = step.archived_by
     if step.apart:
         tree["apart"] = True
+    if step.loses:
+        tree["loses"] = step.loses
+    if step.passes:
+        tree["passes"] = list(step.passes)
+    if step.undo_passes:
+        tree["undo_passes"] = list(step.undo_passes)
     return dumps(tree)
 
 
@@ -344,6 +350,9 @@ def _parse_step(tree: dict[str, object]) -> Step:
         archive=cast("str", tree.get("archive", "")),
         archived_by=cast("str", tree.get("archived_by", "")),
         apart=cast("bool", tree.get("apart", False)),
+        loses=cast("str", tree.get("loses", "")),
+        passes=tuple(fields.get("passes", ())),
+        undo_passes=tuple(fields.get("undo_passes", ())),
     )
 
 

@@ -64,10 +64,13 @@ def invert(plan: Plan, only: Mapping[str, Sequence[Change]] | None = None) -> tu
             id=renamed[step.id],
             verb=opposite[step.id],
             needs=(),
+            passes=step.undo_passes,
+            undo_passes=step.passes,
             together=renamed.get(step.together) if step.together else None,
             archived_by=plan.id if step.archive and step.verb is Verb.DELETE else "",
             notes=tuple(_backwards(note) for note in step.notes if note.startswith("columns: ")),
         )
+        hazards += [Hazard("guard", step.address, passing(draft.id, name), step.count) for name in draft.passes]
         drafts.append(draft)
         original[draft.id] = step
         must += [(draft.id, renamed[before]) for before in step.needs if before in renamed]
@@ -122,7 +125,14 @@ def _backwards(summary: str) -> str:
     return summary.replace(to, "\0").replace(back, to).replace("\0", back)
 
 
+def passing(step_id: str, guard: str) -> str:
+    """What a reviewer is told of a guard that would refuse a step."""
+    return f"{step_id} passes guard {guard}, which would refuse it"
+
+
 def _irreversible(plan: Plan, step: Step) -> str | None:
+    if step.loses:
+        return f"{step.loses} are gone"
     match step.verb:
         case Verb.SETVAL:
             return "a sequence is never lowered"

@@ -93,6 +93,12 @@ class Step:
     """Of inserts that come back from an archive: the plan that had put them there."""
     apart: bool = False
     """Carried out outside of a transaction."""
+    loses: str = ""
+    """What a dropped object takes along that undo cannot bring back."""
+    passes: tuple[str, ...] = ()
+    """Guards of the database that would refuse this step, and are passed for it."""
+    undo_passes: tuple[str, ...] = ()
+    """Those that would refuse to take it back."""
 
     @property
     def address(self) -> str:

@@ -1,5 +1,6 @@
 """What the user wrote: specs read strictly from YAML, with the place of every value, and their JSON Schema."""
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow, SignedUrl
 from reconciler.spec.check import Check
 from reconciler.spec.collection import (
@@ -32,6 +33,7 @@ from reconciler.spec.connections import (
     type_of,
 )
 from reconciler.spec.document import Document, Variable
+from reconciler.spec.guard import Guard
 from reconciler.spec.loading import Spec, from_canonical, load
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
@@ -45,6 +47,7 @@ from reconciler.spec.values import Number, Value, json_text
 __all__ = [
     "AtprotoConnection",
     "AtprotoSpec",
+    "Audit",
     "AuditSource",
     "Blobs",
     "BucketPrefix",
@@ -62,6 +65,7 @@ __all__ = [
     "FilesConnection",
     "FilesSpec",
     "FunctionCall",
+    "Guard",
     "HttpCall",
     "HttpConnection",
     "InlineRows",

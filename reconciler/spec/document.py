@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.bucket_prefix import BucketPrefix
 from reconciler.spec.check import Check
 from reconciler.spec.collection import Collection
 from reconciler.spec.connections import ConnectionSpec
+from reconciler.spec.guard import Guard
 from reconciler.spec.models import Strict
 from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.process import Process
@@ -82,12 +84,21 @@ class Document(Strict):
         description="Functions are compared with what the database has; tables, types, indexes, views and their like are "
         "created when absent.",
     )
+    audits: dict[Name, Audit] = Field(
+        default_factory=dict[str, Audit],
+        description="Every insert, update, delete and truncate on these tables leaves a record.",
+    )
+    guards: dict[Name, Guard] = Field(
+        default_factory=dict[str, Guard], description="The database itself refuses what must not happen."
+    )
 
 
 RESOURCE_SECTIONS = (
+    "audits",
     "bucket_prefixes",
     "checks",
     "collections",
+    "guards",
     "pds_records",
     "processes",
     "sql_objects",
@@ -96,10 +107,7 @@ RESOURCE_SECTIONS = (
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
 
 # Sections whose kind is still to come, with the words that would be met in them.
-SECTIONS_TO_COME: dict[str, frozenset[str]] = {
-    "audits": frozenset({"log", "query"}),
-    "guards": frozenset({"max_rows_per_delete"}),
-}
+SECTIONS_TO_COME: dict[str, frozenset[str]] = {}
 
 
 def section_to_come(word: str) -> str | None:

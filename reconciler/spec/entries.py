@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from reconciler.spec import contradictions, strings, wrong_types
+from reconciler.spec.audit import Audit, report_audit
 from reconciler.spec.bucket_prefix import BucketPrefix, report_bucket_prefix
 from reconciler.spec.check import Check, report_check
 from reconciler.spec.collection import Collection
@@ -22,6 +23,7 @@ from reconciler.spec.connections import (
     report_atproto,
 )
 from reconciler.spec.document import Variable
+from reconciler.spec.guard import Guard, report_guard
 from reconciler.spec.http import HttpSpec, report_http
 from reconciler.spec.models import Strict
 from reconciler.spec.nodes import MapNode
@@ -185,6 +187,22 @@ def check_of(root: MapNode, name: str, value: Value, variables: tuple[str, ...],
     return check
 
 
+def audit_of(name: str, value: Value, problems: Problems) -> Audit | None:
+    """An audit, with what it says against itself examined."""
+    audit = _model(Audit, ("audits", name), value, problems)
+    return audit if audit and report_audit(audit, ("audits", name), problems) else None
+
+
+def guard_of(root: MapNode, name: str, value: Value, variables: tuple[str, ...], problems: Problems) -> Guard | None:
+    """A guard, with its SQL examined."""
+    path: Path = ("guards", name)
+    strings.report_sql(root, (*path, "protect"), variables, problems)
+    guard = _model(Guard, path, value, problems)
+    if guard is not None:
+        report_guard(guard, path, problems)
+    return guard
+
+
 def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> _Model | None:
     """The entry as its model, or None after saying why it is none."""
     if not isinstance(value, dict):
@@ -197,6 +215,8 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
             "pds_records": '{ repo: "pds.${did}", collection: …, source: …, rkey: …, record: … }',
             "processes": "{ table: …, pending: …, done: …, call: … }",
             "checks": "{ on: connection, query: SELECT …, expect: … }",
+            "audits": "{ tables: [connection.table], log: connection.audit_log }",
+            "guards": "{ table: connection.table, max_rows_per_delete: 1000 }",
             "sql_objects": "{ on: connection, file: sql/functions.sql }",
         }
         todo = f"write {path[-1]}: {examples[str(path[0])]}"

@@ -10,13 +10,16 @@ from typing import cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
+from reconciler.spec.audit import report_shared
 from reconciler.spec.bucket_prefix import CopyFrom
 from reconciler.spec.connections import ResolvedConnection, resolve, type_of
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
 from reconciler.spec.entries import (
+    audit_of,
     check_of,
     collection_of,
     connection_of,
+    guard_of,
     objects_of,
     prefix_of,
     process_of,
@@ -192,6 +195,10 @@ def _spec(
     sound_objects = {name: it for name, it in objects.items() if it is not None}
     checks = {name: check_of(root, name, it, tuple(variables), problems) for name, it in _section(tree, "checks")}
     sound_checks = {name: it for name, it in checks.items() if it is not None}
+    audits = {name: audit_of(name, value, problems) for name, value in _section(tree, "audits")}
+    sound_audits = {name: it for name, it in audits.items() if it is not None}
+    guards = {name: guard_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "guards")}
+    sound_guards = {name: it for name, it in guards.items() if it is not None}
     if whole:
         declared_in = _declared_in(root)
         for name, it in sound_checks.items():
@@ -210,6 +217,11 @@ def _spec(
                 dangling.report_bucket(at, it.on_missing_object.copy_from, connections, declared_in, problems)
         for name, it in sound_records.items():
             dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
+        for name, audit in sound_audits.items():
+            dangling.report_target(("audits", name, "log"), audit.log, connections, declared_in, problems)
+        report_shared(sound_audits, problems)
+        for name, guard in sound_guards.items():
+            dangling.report_target(("guards", name, "table"), guard.table, connections, declared_in, problems)
         for name, it in sound_processes.items():
             dangling.report_process(("processes", name), it, connections, declared_in, problems)
         read = [
@@ -220,9 +232,13 @@ def _spec(
             (sound_keys, unique_keys),
             (sound_prefixes, prefixes),
             (sound_processes, processes),
+            (sound_audits, audits),
+            (sound_guards, guards),
         ]
         if all(len(right) == len(written) for right, written in read):
             needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
+            needs |= {f"audits.{name}": it.needs for name, it in sound_audits.items()}
+            needs |= {f"guards.{name}": it.needs for name, it in sound_guards.items()}
             needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
             needs |= {f"processes.{name}": it.needs for name, it in sound_processes.items()}
             needs |= {f"bucket_prefixes.{name}": it.needs for name, it in sound_prefixes.items()}
@@ -242,6 +258,8 @@ def _spec(
         processes=sound_processes,
         sql_objects=sound_objects,
         unique_keys=sound_keys,
+        audits=sound_audits,
+        guards=sound_guards,
     )
     return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
 

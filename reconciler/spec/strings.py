@@ -42,6 +42,7 @@ def is_sql(path: Path) -> bool:
             | ("checks", _, "coverage", "where")
             | ("collections", _, "roots", _)
             | ("unique_keys", _, "keep", int())
+            | ("guards", _, "protect")
         ):
             return True
         case _:

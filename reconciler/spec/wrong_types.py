@@ -8,11 +8,13 @@ from typing import cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.spec.audit import Audit
 from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow, SignedUrl
 from reconciler.spec.check import Check, Coverage, Expectation
 from reconciler.spec.collection import AuditSource, Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
 from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
+from reconciler.spec.guard import Guard
 from reconciler.spec.http import HttpSpec
 from reconciler.spec.models import Resource
 from reconciler.spec.pds_records import Blobs, CarFile, PdsRecords
@@ -26,6 +28,7 @@ from reconciler.spec.values import Path, Value, describe
 _TAGS = frozenset(
     {
         "text",
+        "true or false",
         "a value",
         "an audit log",
         "a list",
@@ -109,6 +112,10 @@ def _known(parent: Path) -> tuple[str, ...]:
             return _keys(Expectation)
         case ("checks", _, "coverage"):
             return _keys(Coverage)
+        case ("audits", _):
+            return _keys(Audit)
+        case ("guards", _):
+            return _keys(Guard)
         case ("sql_objects", _):
             return _keys(SqlObjects)
         case ("collections", _, "tables", _):

@@ -9,6 +9,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
+from reconciler.plan.kept import text_of
 from reconciler.plan.step import Change, Image, Verb
 from reconciler.views.escape import cut
 
@@ -53,5 +54,4 @@ def fence(text: str) -> str:
 
 
 def _statement(image: Image | None) -> list[str]:
-    sql = (image or {}).get("sql")
-    return sql.splitlines() if isinstance(sql, str) else []
+    return text_of(image).splitlines() if image and isinstance(image.get("sql"), str) else []

@@ -131,7 +131,7 @@ def _connect(variable: str) -> str:
 def _objects(plan: Plan, step: Step) -> Iterator[str]:
     """The blocks of a step of objects."""
     yield "\n" + comment(step.id)
-    yield from (f"{objects.carry_out(change)}\n" for change in plan.changes(step))
+    yield from (f"{objects.carry_out(change, step.loses)}\n" for change in plan.changes(step))
 
 
 def _rows(plan: Plan, steps: Sequence[Step], rows: Sequence[Staged]) -> Iterator[str]:
@@ -154,7 +154,13 @@ def _rows(plan: Plan, steps: Sequence[Step], rows: Sequence[Staged]) -> Iterator
             yield from _objects(plan, node)
             continue
         yield "\n" + "".join(comment(f"{staged.number}. {staged.step.id}") for staged in node)
+        passes = sorted({guard for staged in node for guard in staged.step.passes})
+        if passes:
+            reason = literal(f"reconciler plan {plan.id} passes {', '.join(passes)}")
+            yield f"SET LOCAL reconciler.allow = {reason};\n"
         yield f"{write(node)}\n"
+        if passes:
+            yield "SET LOCAL reconciler.allow = '';\n"
     yield "\n-- what triggers changed is written once more, then everything is checked\n"
     yield from (f"{text}\n" for staged in rows if (text := settle(staged)))
     yield "SET CONSTRAINTS ALL IMMEDIATE;\n"

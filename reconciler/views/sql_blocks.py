@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.views.sql_statements import CHANGES, Staged
-from reconciler.views.sql_words import array, block, literal, regclass, relation
+from reconciler.views.sql_words import array, block, literal, regclass
 
 STEPS = "pg_temp.reconciler_steps"
 TRIGGERS = "pg_temp.reconciler_triggers"
@@ -87,8 +87,10 @@ END LOOP;"""
 _TRIGGERS_OFF = f"""\
 CREATE TEMP TABLE IF NOT EXISTS reconciler_triggers (target regclass, name text, mode "char") ON COMMIT DROP;
 INSERT INTO {TRIGGERS} SELECT tgrelid, tgname, tgenabled FROM pg_trigger
-WHERE tgrelid = {{value}} AND NOT tgisinternal AND tgenabled <> 'D';
-ALTER TABLE {{table}} DISABLE TRIGGER USER;"""
+WHERE tgrelid = {{value}} AND NOT tgisinternal AND tgenabled <> 'D' AND tgname !~ '^reconciler_(audit|guard)_';
+DO $$DECLARE one record; BEGIN FOR one IN SELECT * FROM {TRIGGERS} WHERE target = {{value}} LOOP
+  EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.target, one.name);
+END LOOP; END$$;"""
 
 _TRIGGERS_ON = f"""\
 FOR one IN SELECT * FROM {TRIGGERS} ORDER BY target::text, name LOOP
@@ -169,7 +171,7 @@ def refuse_unlisted() -> str:
 
 def triggers_off(target: str) -> str:
     """Keep a table's own triggers from firing, remembering the mode of each."""
-    return _TRIGGERS_OFF.format(value=regclass(target), table=relation(target))
+    return _TRIGGERS_OFF.format(value=regclass(target))
 
 
 def triggers_on() -> str:

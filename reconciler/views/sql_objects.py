@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.plan.kept import KEPT
 from reconciler.plan.lexis import Malformed
 from reconciler.plan.names import split_dotted
 from reconciler.plan.statements import ROUTINES, one_statement
 from reconciler.plan.step import Change, Image
+from reconciler.views import sql_kept
 from reconciler.views.escape import has_unseen
 from reconciler.views.sql_words import block, identifier, literal
 
@@ -44,7 +46,7 @@ END;
 def refusal(change: Change) -> str | None:
     """Why no script can be written for the change."""
     match change.key:
-        case (kind, _) if kind in _LOOKED_FOR:
+        case (kind, _) if kind in _LOOKED_FOR or kind in KEPT:
             pass
         case _:
             return f"{' '.join(change.key)} is nothing that a script can look for."
@@ -52,15 +54,17 @@ def refusal(change: Change) -> str | None:
         for image in (change.before, change.after):
             if image is not None:
                 one_statement(_sql(image))
-        split_dotted(change.key[1].partition("(")[0] if change.key[0] in ROUTINES else change.key[1])
+        split_dotted(change.key[1].partition("(")[0] if change.key[0] in ROUTINES else change.key[1].removesuffix("()"))
     except (Malformed, ValueError) as error:
         return f"{' '.join(change.key)}: {error}."
     return None
 
 
-def carry_out(change: Change) -> str:
+def carry_out(change: Change, loses: str = "") -> str:
     """The block for one change."""
     kind, name = change.key
+    if kind in KEPT:
+        return sql_kept.carry_out(change, loses)
     look = _look(kind, name)
     body = _PUBLIC_FIRST + _LOOK.format(look=look)
     routine = kind in ROUTINES

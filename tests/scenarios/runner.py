@@ -34,6 +34,7 @@ _ID = re.compile(r"\b[0-9a-f]{16}\b")
 _CHANGING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (_ID, "<id>"),
+    (re.compile(r"(?<=_)20\d\d_[01]\d\b"), "<month>"),
     (re.compile(r'("fingerprint": ?)"[^"]*"'), r'\1"<fingerprint>"'),
 )
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")

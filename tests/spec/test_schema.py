@@ -47,6 +47,9 @@ def test_it_takes_a_right_spec() -> None:
 
 A = "version: 1\ncollections: { a: { table: x.t, source: y, "
 RIGHT = [
+    "version: 1\naudits: { a: { tables: [x.t], log: x.l, columns: changed, keep: 400d, remove: with_log } }\n",
+    "version: 1\naudits: { a: { tables: [x.t], log: x.l, columns: [a, b], sensitive: [c], remove: true } }\n",
+    "version: 1\nguards: { a: { table: x.t, max_rows_per_delete: 10, protect: a > 1, no_truncate: true } }\n",
     "version: 1\n",
     "version: 1\nvariables: { a: {}, b: { default: 1.5 }, c: { default: true } }\n",
     A + "on_extra: '${mode}', protect: '${p}', max_delete: '${n}' } }\n",
@@ -55,6 +58,9 @@ RIGHT = [
     A + "columns: [a], on_changed: fill, max_delete: 5% } }\n",
 ]
 WRONG = [
+    "version: 1\naudits: { a: { tables: [x.t] } }\n",
+    "version: 1\naudits: { a: { tables: [x.t], log: x.l, keep: 400 } }\n",
+    "version: 1\nguards: { a: { table: x.t, max_rows_per_delete: -1 } }\n",
     "{}\n",
     "version: 2\n",
     "version: 1\nunknown: {}\n",

@@ -56,8 +56,7 @@ TOP: list[tuple[str, str, str]] = [
     ("version: true\n", "the version is unknown", "1:10"),
     ("version: 1.0\n", "the version is unknown", "1:10"),
     ("version: 1\ncolections: {}\n", "did you mean `collections`?", "2:1"),
-    ("version: 1\naudits: {}\n", "audits is not supported yet", "2:1"),
-    ("version: 1\nwhatever: 1\n", "the sections are variables, connections, bucket_prefixes", "2:1"),
+    ("version: 1\nwhatever: 1\n", "the sections are variables, connections, audits, bucket_prefixes", "2:1"),
     ("version: 1\ncollections:\n", "`collections` has no value", "2:13"),
     ("version: 1\ncollections: null\n", "nothing (null) stands there", "2:14"),
     ("version: 1\ncollections: []\n", "collections is a mapping of names, and a list stands there", "2:14"),
@@ -88,6 +87,49 @@ OBJECTS: list[tuple[str, str, str]] = [
     ("\nsql_objects: { a: { on: production, file: 'a\\..\\..\\x.sql' } }\n", "leads out of the folder", "6:43"),
     ("\nsql_objects: { a: { on: production, file: ~/x.sql } }\n", "the path is not relative", "6:43"),
     ("\nsql_objects: { a: { on: production, file: '' } }\n", "sql_objects.a.file is empty", "6:43"),
+]
+
+A = "\naudits:\n  a:\n    tables: [production.t]\n    log: production.l\n"  # its next line is line 10
+
+AUDITS: list[tuple[str, str, str]] = [
+    ("\naudits: { a: [] }\n", "audits.a is a mapping", "6:14"),
+    ("\naudits:\n  a: { log: production.l }\n", "`tables` is missing in audits.a", "7:3"),
+    ("\naudits:\n  a: { tables: [], log: production.l }\n", "audits.a.tables is empty", "7:16"),
+    ("\naudits:\n  a: { tables: [production.t] }\n", "`log` is missing in audits.a", "7:3"),
+    (A + "    colums: all\n", "did you mean `columns`?", "10:5"),
+    (A + "    columns: some\n", "audits.a.columns cannot be `some`", "10:14"),
+    (A + "    columns: []\n", "audits.a.columns is empty", "10:14"),
+    (A + "    query: yes\n", "audits.a.query cannot be `yes`", "10:12"),
+    (A + "    keep: 400\n", "is a number of days such as", "10:11"),
+    (A + "    keep: 1y\n", "is a number of days such as", "10:11"),
+    (A + "    remove: log\n", "audits.a.remove cannot be `log`", "10:13"),
+    (A + "    query: keep\n    sensitive: [a]\n", "`query: keep` cannot stand beside `sensitive`", "10:12"),
+    (A + "    columns: [a]\n    sensitive: [a]\n", "`a` is to be logged and is sensitive", "10:14"),
+    (A + "    needs: [audits.b]\n", "there is no resource `audits.b`", "10:13"),
+    ("\naudits:\n  a: { tables: [t], log: production.l }\n", "`t` lacks a table", "7:17"),
+    ("\naudits:\n  a: { tables: [production.t], log: production }\n", "`production` lacks a table", "7:37"),
+    ("\naudits:\n  a: { tables: [backup.t], log: production.l }\n", "are on two connections", "7:17"),
+    ("\naudits:\n  a: { tables: [production.l], log: production.public.l }\n", "is audited by itself", "7:17"),
+    ("\naudits:\n  a: { tables: [production.t, production.public.t], log: production.l }\n", "stands twice", "7:31"),
+    ("\naudits:\n  a: { tables: [x.t], log: x.l }\n", "the connection `x` is not declared", "7:28"),
+    (A + "  b: { tables: [production.t], log: production.k }\n", "audits.a audits `production.t` already", "10:17"),
+    (
+        A + "  b: { tables: [production.u], log: production.l, keep: 4d }\n",
+        "keeps the same log for another time",
+        "10:51",
+    ),
+]
+
+GUARDS: list[tuple[str, str, str]] = [
+    ("\nguards:\n  a: { table: production.t }\n", "guards.a guards against nothing", "7:6"),
+    ("\nguards:\n  a: { table: production, no_truncate: true }\n", "`production` lacks a table", "7:15"),
+    ("\nguards:\n  a: { table: x.t, no_truncate: true }\n", "the connection `x` is not declared", "7:15"),
+    ("\nguards:\n  a: { table: production.t, max_rows_per_delete: -1 }\n", "a number of rows is wanted", "7:50"),
+    ("\nguards:\n  a: { table: production.t, max_rows_per_update: 5% }\n", "a number of rows is wanted", "7:50"),
+    ("\nguards:\n  a: { table: production.t, protect: [a] }\n", "guards.a.protect is text", "7:38"),
+    ("\nguards:\n  a: { table: production.t, protect: 'a = :x' }\n", "the variable `x` is not declared", "7:43"),
+    ("\nguards:\n  a: { table: production.t, protect: 'WHERE a' }\n", "the word WHERE is not part", "7:39"),
+    ("\nguards:\n  a: { table: production.t, protects: 'a' }\n", "did you mean `protect`?", "7:29"),
 ]
 
 CONNECTIONS: list[tuple[str, str, str]] = [
@@ -241,7 +283,7 @@ COLLECTIONS: list[tuple[str, str, str]] = [
     (C + "    needs: [a]\n", "write collections.a", "10:13"),
     (C + "    needs: [collections.b]\n", "there is no resource `collections.b`", "10:13"),
     (C + "    needs: [collection.a]\n", "did you mean `collections.a`?", "10:13"),
-    (C + "    needs: [audits.b]\n", "audits is not supported yet", "10:13"),
+    (C + "    needs: [audits.b]\n", "there is no resource `audits.b`", "10:13"),
     (C + "    needs: [collections.a]\n", "a resource needs itself", "10:13"),
     (C + '    description: "of ${env:USER}"\n', "under `connections` only", "10:22"),
     (C + '    description: "of ${dd}"\n', "did you mean `did`?", "10:22"),

@@ -230,7 +230,8 @@ _TRIGGERS: LiteralString = f"""
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgtype::int, f.proname, f.prosrc
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE NOT t.tgisinternal AND {_USER} ORDER BY t.tgrelid, t.tgname"""
+WHERE NOT t.tgisinternal AND NOT (t.tgname ~ '^reconciler_(audit|guard)_' AND f.proname ~ '^reconciler_(audit|guard)_') AND {_USER}
+ORDER BY t.tgrelid, t.tgname"""
 
 _SEQUENCES: LiteralString = f"""
 SELECT d.refobjid::int8, a.attname, quote_ident(sn.nspname) || '.' || quote_ident(s.relname)

@@ -20,6 +20,7 @@ from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.archive import from_archive, refuse_lone, to_archive
 from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
+from reconciler.systems.postgres.guard_sql import SQLSTATE, refused
 from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
 from reconciler.systems.postgres.run import ROW_VERBS, Advance, Secrets, Work
@@ -93,6 +94,7 @@ def execute(
                 left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
                 notes, outcome.unsettled = settle(session, left)
                 outcome.notes += notes + writes_elsewhere(session, _written(steps))
+            outcome.notes += objects.notes
             at_end(session)
             if settings.rehearse:
                 raise _RehearsedError
@@ -103,6 +105,8 @@ def execute(
             raise _locked_out(session, steps, settings.lock_timeout) from None
         if retriable(error):
             raise
+        if error.sqlstate == SQLSTATE:
+            raise refused(error, session.name) from None
         raise explain(error, "applying", session.name, secret=any(step.sensitive for step in steps)) from None
     return outcome
 
@@ -223,6 +227,17 @@ def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
 
 
 def _write_node(work: Work, node: Sequence[Step], outcome: Outcome) -> None:
+    """One node; guards that would refuse it are passed for as long as it takes, if the plan says so."""
+    passes = sorted({guard for step in node for guard in step.passes})
+    if passes:
+        reason = f"reconciler plan {work.plan.id} passes {', '.join(passes)}"
+        work.session.run("SELECT set_config('reconciler.allow', %s, true)", (reason,))
+    _carry_out(work, node, outcome)
+    if passes:
+        work.session.run("SELECT set_config('reconciler.allow', '', true)")
+
+
+def _carry_out(work: Work, node: Sequence[Step], outcome: Outcome) -> None:
     first = node[0]
     if first.verb is Verb.SETVAL:
         _raise_sequence(work.session, work.plan, first, outcome)

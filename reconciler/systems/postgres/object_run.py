@@ -14,10 +14,12 @@ import psycopg
 
 from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.plan.kept import KEPT, text_of
 from reconciler.plan.lexis import Malformed
-from reconciler.plan.names import TableName
+from reconciler.plan.names import TableName, split_dotted
 from reconciler.plan.statements import ROUTINES, Statement, one_statement
 from reconciler.plan.step import Change, Image, Step, Verb
+from reconciler.systems.postgres.kept import KEPT_KINDS, image_now
 from reconciler.systems.postgres.objects import KINDS, Kind, instead
 from reconciler.systems.postgres.session import Session, explain
 from reconciler.systems.postgres.structure import STRUCTURE, clear, duplicates_came, locked_by
@@ -30,6 +32,8 @@ _LONGEST = 200
 class Judged:
     change: Change
     already: bool = False
+    loses: bool = False
+    """Whether what it holds goes with it."""
 
     @property
     def kind(self) -> str:
@@ -50,8 +54,11 @@ class ObjectRun:
     def __init__(self, session: Session, plan: Plan, steps: Sequence[Step]) -> None:
         self.session = session
         self.of_step = {
-            step.id: [Judged(change) for change in plan.changes(step)] for step in steps if step.verb in OBJECT_VERBS
+            step.id: [Judged(change, loses=bool(step.loses)) for change in plan.changes(step)]
+            for step in steps
+            if step.verb in OBJECT_VERBS
         }
+        self.notes: list[str] = []
         for item in self._all():
             if item.kind not in STRUCTURE:
                 _check(item)
@@ -81,6 +88,10 @@ class ObjectRun:
         """An object may be changed more than once: what counts is how far along its way it is."""
         first = chain[0]
         now = _kind(first).now(self.session, first.name)
+        if self._is_left(chain[-1]):
+            for item in chain:
+                item.already = True
+            return []
         states = [first.change.before, *(item.change.after for item in chain)]
         reached = [place for place, state in enumerate(states) if self._is(first, now, state)]
         # What is as it was before is to be done, even where before and after cannot be told apart.
@@ -90,6 +101,14 @@ class ObjectRun:
         for place, item in enumerate(chain):
             item.already = place < done
         return []
+
+    def _is_left(self, item: Judged, *, last: bool = False) -> bool:
+        """Whether what is to be dropped holds records, and stays for them."""
+        if item.kind not in KEPT or item.change.after is not None or item.loses:
+            return False
+        if why := KEPT_KINDS[item.kind].left(self.session, item.name, last=last):
+            self.notes += [why] if why not in self.notes else []
+        return why is not None
 
     def _is(self, item: Judged, now: str | None, state: Image | None) -> bool:
         if now is None or state is None:
@@ -127,8 +146,15 @@ class ObjectRun:
                 raise Drift(f"{item.what} was changed while this plan was applied", details=(self._drifted(item, now),))
             if before is None and (other := instead(self.session, item.kind, item.name)):
                 raise Drift(f"{item.name} is there already", details=(f"{item.what}: planned absent, found a {other}",))
+            if after is None and self._is_left(item, last=True):
+                return 0
             if after is None:
                 self._drop(kind, item)
+            elif item.kind in KEPT:
+                KEPT_KINDS[item.kind].make(
+                    self.session, item.name, image_now(self.session, item.kind, item.name), after
+                )
+                _expect_text(self.session, item, text_of(after))
             else:
                 if item.kind in STRUCTURE and item.kind != "column":
                     clear(self.session, item.name)
@@ -153,12 +179,14 @@ class ObjectRun:
 
 
 def _kind(item: Judged) -> Kind:
+    if item.kind in KEPT:
+        return KEPT_KINDS[item.kind]
     return STRUCTURE[item.kind] if item.kind in STRUCTURE else KINDS[item.kind]
 
 
 def _said(image: Image) -> str:
     """What an object is to be like: its definition where the plan says it, else the statement itself."""
-    return str(image.get("definition", image["sql"]))
+    return str(image["definition"]) if "definition" in image else text_of(image)
 
 
 def _expect(session: Session, kind: Kind, item: Judged) -> None:
@@ -170,6 +198,16 @@ def _expect(session: Session, kind: Kind, item: Judged) -> None:
         )
 
 
+def _expect_text(session: Session, item: Judged, wanted: str) -> None:
+    now = KEPT_KINDS[item.kind].now(session, item.name)
+    if now != wanted:
+        planned, found = _parting(wanted, now or "nothing")
+        raise ReconcilerError(
+            f"{item.what} is not as planned after its statement was run; nothing was kept",
+            why=f"planned {planned}, found {found}", todo="look for an event trigger that changes it, then plan again",
+        )  # fmt: skip
+
+
 def _check(item: Judged) -> None:
     """A plan says of each object what its statements are: whatever else stands there is not run."""
     for image in (item.change.before, item.change.after):
@@ -179,11 +217,14 @@ def _check(item: Judged) -> None:
             statement = one_statement(str(image["sql"]))
         except Malformed as error:
             raise _refused(item, error.what) from None
-        if item.kind not in KINDS or not _names(statement, item):
+        if item.kind not in (*KINDS, *KEPT) or not _names(statement, item):
             raise _refused(item, f"its statement creates {statement.kind} {statement.identity}")
 
 
 def _names(statement: Statement, item: Judged) -> bool:
+    if item.kind in KEPT:
+        made, named = (split_dotted(name.removesuffix("()")) for name in (statement.identity, item.name))
+        return statement.kind == KEPT[item.kind] and made == named
     if statement.kind in ROUTINES:
         return item.kind in ROUTINES and item.name.startswith(f"{statement.identity}(")
     return (statement.kind, statement.identity) == item.change.key

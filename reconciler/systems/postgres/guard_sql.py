@@ -1,0 +1,241 @@
+"""What a guard is made of in PostgreSQL: a function, and triggers that call it once for each statement.
+
+In: a table with its limits. Out: CREATE statements as the server spells them, and of a guard that stands in a database what it refuses.
+A reason given with SET LOCAL reconciler.allow lets a transaction pass; one given for a whole session is spent by the first that does.
+Invariant: a guard that cannot look fails the statement; it never lets one pass by mistake.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+
+from reconciler.plan.errors import Exit, Location, ReconcilerError
+from reconciler.plan.names import TableName
+from reconciler.systems.postgres.audit_sql import create_trigger, short
+from reconciler.systems.postgres.kept import qualified
+from reconciler.systems.postgres.rows import full_name, relation
+from reconciler.systems.postgres.session import Composable, Row, Session, ident, join, lit, q, raw, scrub
+
+PREFIX = "reconciler_guard"
+SQLSTATE = "RCG01"
+"""Of a statement that a guard refuses."""
+SETTING = "reconciler.allow"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a guard refuses; `protect` is a condition over the table's columns, as the server spells it with all names qualified."""
+
+    guard: str
+    max_rows_per_delete: int | None = None
+    max_rows_per_update: int | None = None
+    no_truncate: bool = False
+    protect: str | None = None
+
+    def told(self) -> str:
+        """As the argument of a trigger, to be read again from the catalog."""
+        members = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return json.dumps(members, sort_keys=True)
+
+    @property
+    def events(self) -> dict[str, LiteralString]:
+        """The triggers it needs."""
+        made: dict[str, LiteralString] = {}
+        if self.max_rows_per_delete is not None or self.protect:
+            made["delete"] = "AFTER DELETE ON {} REFERENCING OLD TABLE AS old_rows"
+        if self.max_rows_per_update is not None or self.protect:
+            made["update"] = "AFTER UPDATE ON {} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"
+        if self.max_rows_per_delete is not None or self.protect or self.no_truncate:
+            made["truncate"] = "BEFORE TRUNCATE ON {}"
+        return made
+
+
+EVENTS = ("delete", "update", "truncate")
+
+_BODY: LiteralString = """
+#variable_conflict use_column
+DECLARE
+  given_reason text := nullif(btrim(current_setting('reconciler.allow', true)), '');
+  counted bigint;
+  refused text;
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+{delete}
+  ELSIF TG_OP = 'UPDATE' THEN
+{update}
+  ELSE
+{truncate}
+  END IF;
+  IF refused IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF given_reason IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'RCG01', MESSAGE = {guard} || ': ' || refused,
+      SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+      HINT = 'If it is meant, say why in the same transaction: SET LOCAL reconciler.allow = ''the reason'';';
+  END IF;
+  PERFORM set_config('reconciler.allow', '', false), set_config('reconciler.allow', given_reason, true);
+  RAISE LOG USING MESSAGE = format('%s was passed by %s: %s; reason: %s', {guard}, session_user, refused, given_reason);
+  RETURN NULL;
+END
+"""
+_COUNT: LiteralString = """\
+    SELECT count(*) INTO counted FROM {rows};
+    IF counted > {limit} THEN
+      refused := format('this %s {takes} %s rows of %s, and %s is the most', TG_OP, to_char(counted, 'FM999,999,999,999'), {table}, {shown});
+    END IF;"""
+_PROTECT: LiteralString = """\
+    SELECT count(*) INTO counted FROM {rows} WHERE {condition};
+    IF counted > 0 THEN
+      refused := concat_ws('; ', refused, format('this %s {takes} %s protected rows of %s (%s)', TG_OP,
+        to_char(counted, 'FM999,999,999,999'), {table}, {told}));
+    END IF;"""
+_CHANGED: LiteralString = """\
+    SELECT count(*) INTO counted FROM (SELECT b.* FROM (SELECT row_number() OVER () AS rc_n, o AS rc_row FROM old_rows o) x
+      JOIN (SELECT row_number() OVER () AS rc_n, n AS rc_row FROM new_rows n) y USING (rc_n)
+      CROSS JOIN LATERAL (SELECT (x.rc_row).*) b WHERE x.rc_row *<> y.rc_row) AS {alias} WHERE {condition};
+    IF counted > 0 THEN
+      refused := concat_ws('; ', refused, format('this %s changes %s protected rows of %s (%s)', TG_OP,
+        to_char(counted, 'FM999,999,999,999'), {table}, {told}));
+    END IF;"""
+_TRUNCATE: LiteralString = """\
+    EXECUTE format({query}, TG_RELID::regclass) INTO counted;
+    IF counted > {most} THEN
+      refused := concat_ws('; ', refused, format({said}, TG_OP, to_char(counted, 'FM999,999,999,999'), {table}));
+    END IF;"""
+
+
+def function_name(table: TableName, guard: str) -> TableName:
+    """The guard's function; it stands in the table's schema."""
+    return TableName(table.schema or "public", short(PREFIX, guard))
+
+
+def trigger_name(guard: str, event: str) -> str:
+    return short(PREFIX, guard, event)
+
+
+def create_function(session: Session, table: TableName, limits: Limits) -> str:
+    """The statement of the guard's function."""
+    named = {"table": lit(full_name(table)), "alias": ident(table.name), "told": lit(limits.protect)}
+    condition = raw(limits.protect or "false")
+    delete: list[Composable] = []
+    update: list[Composable] = []
+    truncate: list[Composable] = []
+    if limits.max_rows_per_delete is not None:
+        most = limits.max_rows_per_delete
+        delete.append(
+            q(
+                _COUNT,
+                rows=raw("old_rows"),
+                limit=lit(most),
+                takes=raw("takes"),
+                shown=lit(f"{most:,}"),
+                **_only(named, "table"),
+            )
+        )
+        truncate.append(
+            _of_truncate(session, raw("true"), most, f"this %s takes %s rows of %s, and {most:,} is the most", named)
+        )
+    if limits.max_rows_per_update is not None:
+        most = limits.max_rows_per_update
+        update.append(
+            q(
+                _COUNT,
+                rows=raw("old_rows"),
+                limit=lit(most),
+                takes=raw("touches"),
+                shown=lit(f"{most:,}"),
+                **_only(named, "table"),
+            )
+        )
+    if limits.protect:
+        rows = q("old_rows AS {}", ident(table.name))
+        delete.append(q(_PROTECT, rows=rows, condition=condition, takes=raw("takes"), **_only(named, "table", "told")))
+        update.append(q(_CHANGED, condition=condition, **named))
+        said = f"this %s takes %s protected rows of %s ({_percent(limits.protect)})"
+        truncate.append(_of_truncate(session, condition, 0, said, named))
+    if limits.no_truncate:
+        truncate.append(q("    refused := concat_ws('; ', refused, 'no TRUNCATE of ' || {});", named["table"]))
+    nothing = [raw("    NULL;")]
+    body = q(_BODY, delete=join(delete or nothing, "\n"), update=join(update or nothing, "\n"), truncate=join(truncate or nothing, "\n"),
+             guard=lit(f"guard {limits.guard}"))  # fmt: skip
+    return q("CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS {}",
+             relation(function_name(table, limits.guard)), lit(body.as_string(session.connection))).as_string(session.connection)  # fmt: skip
+
+
+def _of_truncate(
+    session: Session, condition: Composable, most: int, said: str, named: Mapping[str, Composable]
+) -> Composable:
+    query = q("SELECT count(*) FROM ONLY {{}} AS {} WHERE {}", named["alias"], condition).as_string(session.connection)
+    return q(
+        _TRUNCATE,
+        query=lit(_percent(query).replace("{}", "%s", 1)),
+        most=lit(most),
+        said=lit(said),
+        table=named["table"],
+    )
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _only(named: Mapping[str, Composable], *names: str) -> dict[str, Composable]:
+    return {name: named[name] for name in names}
+
+
+def triggers(session: Session, on: TableName, table: TableName, limits: Limits) -> list[tuple[str, str]]:
+    """The name and the statement of each trigger of a relation."""
+    function = function_name(table, limits.guard)
+    return [
+        (name := trigger_name(limits.guard, event), create_trigger(session, name, how, on, function, limits.told()))
+        for event, how in limits.events.items()
+    ]
+
+
+def condition_as_written(session: Session, table: TableName, condition: Composable, place: Location | None) -> str:
+    """A proven condition as the server writes it, every name with its schema; asked of a check over a temporary copy of the table."""
+    try:
+        with session.undone():
+            session.run(q("CREATE TEMP TABLE {} (LIKE {})", ident(table.name), relation(table)))
+            session.run(q("ALTER TABLE pg_temp.{} ADD CONSTRAINT rc_protect CHECK ({})", ident(table.name), condition))
+            with qualified(session):
+                return session.value(
+                    "SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conname = 'rc_protect'"
+                    " AND connamespace = pg_my_temp_schema()"
+                )
+    except psycopg.Error as error:
+        raise ReconcilerError(
+            "this condition cannot be looked at for each row", where=place, why=scrub(error.diag.message_primary or "the server refuses it"),
+            todo="write a condition over the row's own columns, without subqueries",
+        ) from None  # fmt: skip
+
+
+def standing(session: Session, tables: Sequence[int]) -> dict[int, list[Limits]]:
+    """The guards that stand in the database and are awake, by table."""
+    rows: list[Row] = session.rows(
+        q("SELECT t.tgrelid::int8, t.tgargs FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = ANY(%s)"
+          " AND starts_with(t.tgname, {p}) AND starts_with(f.proname, {p}) AND t.tgenabled IN ('O', 'A') ORDER BY t.tgname",
+          p=lit(f"{PREFIX}_")), (list(tables),)
+    )  # fmt: skip
+    found: dict[int, dict[str, Limits]] = {}
+    for oid, arguments in rows:
+        try:
+            limits = Limits(**json.loads(bytes(arguments).rstrip(b"\0")))
+        except (ValueError, TypeError):
+            continue  # a trigger of somebody else's
+        found.setdefault(oid, {})[limits.guard] = limits
+    return {oid: list(limits.values()) for oid, limits in found.items()}
+
+
+def refused(error: psycopg.Error, connection: str) -> ReconcilerError:
+    """What a guard said against a plan that does not pass it."""
+    return ReconcilerError(
+        f"a guard of the database refused this plan on {connection}; nothing was kept", why=error.diag.message_primary,
+        todo="plan again: the new plan says that it passes the guard, and is reviewed", code=Exit.LIMIT,
+    )  # fmt: skip
