@@ -140,7 +140,7 @@ def _looking(
 
 def _moment(text: str | None) -> int | None:
     """A time as the command line says it, in seconds since 1970; without a zone it is UTC."""
-    if text is None:
+    if text is None or text == "now":
         return None
     try:
         found = datetime.fromisoformat(text)
