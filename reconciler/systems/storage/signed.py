@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -35,18 +34,19 @@ def read(url: str) -> SignedUrl | None:
     return SignedUrl(bucket, name, expires)
 
 
-def is_for(token: str, bucket: str, name: str) -> bool:
-    """Whether a token is for this object, as far as it says. As a rule its first letters tell, which is quicker than reading it."""
-    head = json.dumps({"url": f"{bucket}/{name}"}, separators=(",", ":"), ensure_ascii=False)[:-1].encode()
-    whole = len(head) // 3 * 3
-    payload = token.partition(".")[2]
-    if payload.startswith(base64.urlsafe_b64encode(head[:whole]).decode()):
-        place = whole // 3 * 4
-        with contextlib.suppress(ValueError):
-            if base64.urlsafe_b64decode(payload[place : place + 4]).startswith(head[whole:]):
+def is_for(token: str, path: str) -> bool:
+    """Whether a token is for `bucket/name`, as far as it says. As a rule its first claim tells, which is quicker than reading all."""
+    parts = token.split(".")
+    if len(parts) == 3 and '"' not in path and "\\" not in path:
+        try:
+            if binascii.a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "==").startswith(
+                f'{{"url":"{path}",'.encode()
+            ):
                 return True
+        except ValueError:
+            pass
     claims = token_claims(token)
-    return claims is None or claims.get("url") == f"{bucket}/{name}"
+    return claims is None or claims.get("url") == path
 
 
 def token_claims(token: str) -> dict[str, object] | None:

@@ -46,6 +46,7 @@ def sign_batch(http: Http, bucket: str, batch: list[str], seconds: int, doing: s
         urls: dict[str, str] = {}
         missing: list[str] = []
         try:
+            base = f"{http.url}object/sign/"
             for entry in cast("list[Json]", answer):
                 name, url = str(entry["path"]), entry["signedURL"]
                 if url is None:
@@ -53,9 +54,9 @@ def sign_batch(http: Http, bucket: str, batch: list[str], seconds: int, doing: s
                     continue
                 # `?` in a name stands there as it is, which would end the path: the URL is put together anew.
                 token = str(url).rpartition("token=")[2]
-                if not signed.is_for(token, bucket, name):
+                if not signed.is_for(token, f"{bucket}/{name}"):
                     raise Garbled("a URL for another object")
-                urls[name] = f"{http.url}object/sign/{quoted(bucket, name)}?token={token}"
+                urls[name] = f"{base}{quoted(bucket, name)}?token={token}"
         except (KeyError, TypeError):
             raise Garbled("not a list of URLs") from None
         if [*urls, *missing] != batch and sorted([*urls, *missing]) != sorted(batch):
