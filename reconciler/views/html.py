@@ -28,6 +28,7 @@ _CHUNK = 1000
 """Changes in one block of data; the script counts on it."""
 _HEADS = ("resource", "target", "verb", "count", "why", "columns and examples")
 _MOST_RISKS = 500
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def render(plan: Plan) -> Iterator[str]:
@@ -65,12 +66,11 @@ def _hash(text: str) -> str:
 
 
 def _json(tree: object) -> str:
-    return _in_block(json.dumps(tree, ensure_ascii=False, separators=(",", ":")))
+    return _closed(escape_all_unseen(_COMPACT.encode(tree)))
 
 
-def _in_block(text: str) -> str:
-    """JSON of the same meaning with nothing hidden in it, and nothing that could end the block it stands in."""
-    text = escape_all_unseen(text)
+def _closed(text: str) -> str:
+    """JSON of the same meaning in which nothing can end the block it stands in."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -197,10 +197,12 @@ def _step(view: StepView) -> dict[str, object]:
 
 def _changes(plan: Plan, step: Step) -> Iterator[str]:
     """The plan's own lines without the name of their step, in blocks."""
-    head = len(change_prefix(step.id).encode()) - len(b'"key":')
+    head, sensitive = len(change_prefix(step.id).encode()) - len(b'"key":'), step.sensitive
     pieces: list[str] = []
     for line in plan.lines(step):
-        pieces.append(_masked(line, step.sensitive) if step.sensitive else "{" + line[head:].decode().rstrip("\n"))
+        text = _masked(line, sensitive) if sensitive else "{" + line[head:-1].decode()
+        # Most lines hide nothing, and this is seen sooner than by looking at each character.
+        pieces.append(text if text.isascii() and text.isprintable() else escape_all_unseen(text))
         if len(pieces) == _CHUNK:
             yield _lines(pieces)
             pieces = []
@@ -216,8 +218,8 @@ def _masked(line: bytes, sensitive: Sequence[str]) -> str:
         for name in sensitive:
             if image and image.get(name) is not None:
                 image[name] = "(sensitive)"
-    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(tree)
 
 
 def _lines(pieces: Sequence[str]) -> str:
-    return '<script type="application/json" class="changes">\n' + "\n".join(map(_in_block, pieces)) + "\n</script>\n"
+    return '<script type="application/json" class="changes">\n' + _closed("\n".join(pieces)) + "\n</script>\n"

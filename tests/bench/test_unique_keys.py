@@ -27,6 +27,7 @@ unique_keys:
     keep: [{ status: [complete, receiving, pending, failed] }, { updated_at: newest }, { received_chunks: highest }]
     references: repoint
     archive: images_archive
+    allow: [R005]  # a million rows
     constraint: images_key
 """
 _WORLD = f"""

@@ -62,7 +62,7 @@ def test_tables_declared_one_by_one(bench: Bench, world: World) -> None:
     with looking(bench.backup) as session:
         wanted = read(session, world)
     damage(bench.production, world, everything(world, wanted))
-    options = f"source: backup, on_extra: delete, max_delete: 1000, compare: {world.compare}"
+    options = f"source: backup, on_extra: delete, max_delete: 1000, allow: [R010], compare: {world.compare}"
     law(
         bench,
         "\n".join(
@@ -95,7 +95,7 @@ def test_roots_and_all_that_depends_on_them(bench: Bench, world: World, roots: l
         return
     options = f"compare: {world.compare}, "
     if not done <= {"delete", "with all", "null"}:  # what is only gone or NULL comes back by default
-        options += "on_changed: update, on_extra: delete, max_delete: 1000, "
+        options += "on_changed: update, on_extra: delete, max_delete: 1000, allow: [R010], "
     named = ", ".join(f"{quoted(name)}: {quoted(text)}" for name, text in conditions.items())
     law(bench, f"all: {{ into: production, source: backup, {options}roots: {{ {named} }}, follow: dependents }}")
     with looking(bench.production) as session:

@@ -149,7 +149,7 @@ def test_markdown_fits_a_comment(tmp_path: Path) -> None:
 _ROWS = st.dictionaries(st.text("ab\u00e9\U0001f600", max_size=3), st.sampled_from("123"), max_size=8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(_ROWS, _ROWS)
 def test_counts_are_those_of_the_sets(
     tmp_path_factory: pytest.TempPathFactory, old: dict[str, str], new: dict[str, str]

@@ -161,6 +161,7 @@ def test_little_memory_however_many_changes(tmp_path: Path) -> None:
     assert most < 1_500_000
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 40).flatmap(
         lambda n: st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=60).map(lambda e: (n, e))
