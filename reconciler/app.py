@@ -238,6 +238,12 @@ def _base(plan: Plan, session: Session) -> Path:
         source = it.get("source")
         if isinstance(source, dict) and isinstance(car := source.get("car"), str) and "${" not in car:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             named.append(car)
+    for it in _declared(plan, "processes"):
+        match it.get("call"):
+            case {"command": [str(program), *_]} if "/" in program:
+                named.append(program)
+            case _:
+                pass
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 

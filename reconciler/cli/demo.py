@@ -25,8 +25,9 @@ def command(folder: Path | None, keep: bool, with_pds: bool) -> Exit:
     A PostgreSQL is started for it, a folder serves as storage and another in place of a PDS; nothing else is touched and nothing is
     downloaded. Specs and plans are left in DIR; without it they go with the rest.
     """
-    from reconciler.demo import Walk, world
     from reconciler.demo.reports import REPORTS, overview
+    from reconciler.demo.walk import Walk
+    from reconciler.demo.world import world
 
     if with_pds:
         raise ReconcilerError(
@@ -37,8 +38,10 @@ def command(folder: Path | None, keep: bool, with_pds: bool) -> Exit:
     began = time.monotonic()
     with _ended_like_ctrl_c(), _place(folder) as place, world(place) as made:
         walk = Walk(made, _run, _say)
-        _say(f"A damaged world in {place}: databases production and backup, media/ as storage, repo/ in place of a PDS.")
-        _say("Each command below can be repeated there (`reconciler demo --keep`).")
+        _say(f"A damaged world in {place}: {len(made.urls)} databases, media/ as storage, repo/ in place of a PDS.")
+        _say(
+            "With `reconciler demo --keep` it stays, and each command can be repeated there. Long output is shortened here."
+        )
         overview(walk)
         for report in REPORTS:
             report(walk)
@@ -85,7 +88,9 @@ def _place(folder: Path | None) -> Generator[Path]:
             shutil.rmtree(made, ignore_errors=True)
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise ReconcilerError("the folder of the demo is not empty", where=str(folder), todo="name a new or an empty one")
+        raise ReconcilerError(
+            "the folder of the demo is not empty", where=str(folder), todo="name a new or an empty one"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     yield folder.absolute()
 

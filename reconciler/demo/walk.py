@@ -19,6 +19,7 @@ from reconciler.plan.errors import Exit, ReconcilerError
 Command = Callable[[Sequence[str]], int]
 """Runs the command line with these words; its exit code."""
 
+_SUMMARIES = ("Plan: ", "Apply: ")
 _FOREIGN = re.compile(r"RECONCILER_VAR_|PG(?!_BIN)")
 
 
@@ -37,9 +38,11 @@ class Walk:
         for line in told:
             self._say(line)
 
-    def run(self, words: str, *, lines: int = 0, code: Exit = Exit.DONE, says: str = "") -> str:
+    def run(self, words: str, *, told: str = "", lines: int = 0, code: Exit = Exit.DONE, says: str = "") -> str:
         """Run `reconciler WORDS`; `lines` bounds what is shown of it, `code` and `says` are what must come of it."""
         self._say("")
+        if told:
+            self._say(told)
         self._say(f"$ reconciler {words}")
         out = io.StringIO()
         with self._place(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -55,7 +58,9 @@ class Walk:
                 f"the demo went wrong: `reconciler {words}` ended with {left}, not {int(code)}", todo="please report it"
             )
         if says not in text:
-            raise ReconcilerError(f"the demo went wrong: `reconciler {words}` does not say {says!r}", todo="please report it")
+            raise ReconcilerError(
+                f"the demo went wrong: `reconciler {words}` does not say {says!r}", todo="please report it"
+            )
         self.checks += 1
         return text
 
@@ -84,14 +89,12 @@ class Walk:
 
 
 def _shortened(lines: Sequence[str], most: int) -> list[str]:
-    """The first lines and the summary at the end, with a line for those between."""
+    """At most so many lines, the summary that begins the last paragraph among them, and one that counts the others."""
     if not most or len(lines) <= most + 1:
         return list(lines)
-    start = len(lines) - lines[::-1].index("") if "" in lines else len(lines)
-    tail = lines[start:] if 0 < len(lines) - start <= 3 else lines[-1:]
-    head = max(most - len(tail), 1)
-    left_out = len(lines) - head - len(tail)
-    return [*lines[:head], f"  … {left_out} more lines", *tail] if left_out > 1 else list(lines)
+    begins = len(lines) - lines[::-1].index("") if "" in lines else len(lines) - 1
+    summary = lines[begins] if begins < len(lines) and lines[begins].startswith(_SUMMARIES) else lines[-1]
+    return [*lines[: most - 1], f"  … {len(lines) - most} more lines", summary]
 
 
 def _difference(found: object, wanted: object) -> tuple[str, ...]:
