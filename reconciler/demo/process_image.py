@@ -19,7 +19,7 @@ WORK = {
         "UPDATE images SET palette = 'green', metadata_status = 'ready' WHERE id::text = ANY(%s)",
     ),
     "thumbnails": (
-        "DEMO_CATALOGUE_URL",
+        "DEMO_CATALOG_URL",
         "UPDATE images SET thumbnail_path = 'thumbnails/' || id || '.webp' WHERE id::text = ANY(%s)",
     ),
 }

@@ -35,9 +35,11 @@ def publication(walk: Walk) -> None:
         "An outside program deleted a user's records; the deletions cascaded through ten tables. There is a backup.",
     )
     before = walk.world.state()
-    plan = _plan(walk, "publication", lines=15)
-    walk.run("show plans/publication.plan.jsonl --format markdown", told="The same plan for a pull request:", lines=6)
-    _apply(walk, plan, "publication", told="Reviewed, it is applied, this plan and no other:")
+    plan = _plan(walk, "publication-restore", lines=15)
+    walk.run(
+        "show plans/publication-restore.plan.jsonl --format markdown", told="The same plan for a pull request:", lines=6
+    )
+    _apply(walk, plan, "publication-restore", told="Reviewed, it is applied, this plan and no other:")
     counts = [f"(SELECT count(*) FROM {table})" for table in TABLES]
     sql = f"SELECT array_to_string(ARRAY[{', '.join(counts)}], ' ')"
     walk.expect(
@@ -48,8 +50,8 @@ def publication(walk: Walk) -> None:
     records = walk.world.count("backup", f"SELECT count(*) FROM documents WHERE uri LIKE 'at://{DID}/%'")
     there = len(list((walk.world.folder / "repo" / "site.standard.document").glob("*.json")))
     walk.expect(f"the repo has the {records} documents again", there, records)
-    _settled(walk, "publication")
-    _undo(walk, "publication", before)
+    _settled(walk, "publication-restore")
+    _undo(walk, "publication-restore", before)
 
 
 def device_images(walk: Walk) -> None:
@@ -75,12 +77,12 @@ def parts(walk: Walk) -> None:
         "A script saw the first page of a bucket only. Rows are made of what the bucket has, and URLs are signed.",
     )
     before = walk.world.state(besides="signed_url")
-    _apply(walk, _plan(walk, "parts"), "parts")
+    _apply(walk, _plan(walk, "part-images"), "part-images")
     files = len(list((walk.world.folder / "media" / "part-images").glob("*.jpg")))
     signed = walk.world.count("parts", "SELECT count(*) FROM part_images WHERE signed_url IS NOT NULL")
     walk.expect(f"each of {files} pictures has a row with a signed URL", signed, files)
-    _settled(walk, "parts")
-    _undo(walk, "parts", before, besides="signed_url")
+    _settled(walk, "part-images")
+    _undo(walk, "part-images", before, besides="signed_url")
 
 
 def images(walk: Walk) -> None:
@@ -89,16 +91,20 @@ def images(walk: Walk) -> None:
         "4/5 A collection whose rows were wiped, and then half restored",
         "Rows come back from the bucket, wrong prefixes are corrected, and the app's own function is called for what lacks metadata.",
     )
-    _apply(walk, _plan(walk, "images"), "images")
+    _apply(walk, _plan(walk, "default-collection-images"), "default-collection-images")
     ready = walk.world.count(
         "cms", "SELECT count(*) FROM images WHERE src LIKE 'cms-images/garden/%' AND metadata_status = 'ready'"
     )
     walk.expect("57 images of the collection are ready", ready, 57)
-    _settled(walk, "images")
+    _settled(walk, "default-collection-images")
     told = "The function has worked on the new rows since, and undo does not delete what others have changed:"
-    walk.run("undo plans/images.plan.jsonl -o plans/images.undo.plan.jsonl", told=told, lines=2)
+    walk.run(
+        "undo plans/default-collection-images.plan.jsonl -o plans/default-collection-images.undo.plan.jsonl",
+        told=told,
+        lines=2,
+    )
     before = walk.world.state()
-    walk.run("apply plans/images.undo.plan.jsonl", lines=4, code=Exit.DRIFT)
+    walk.run("apply plans/default-collection-images.undo.plan.jsonl", lines=4, code=Exit.DRIFT)
     walk.expect("nothing was changed by it", walk.world.state(), before)
 
 
@@ -109,11 +115,11 @@ def thumbnails(walk: Walk) -> None:
         "The catalogue's audit log says that its images never had any. They are made now, at a rate, within a ceiling.",
     )
     lost = "SELECT count(*) FROM audit_log WHERE table_name = 'images' AND old_data ->> 'thumbnail_path' IS NOT NULL"
-    walk.expect("no deleted image had a thumbnail", walk.world.count("catalogue", lost), 0)
-    _apply(walk, _plan(walk, "thumbnails"), "thumbnails")
-    without = walk.world.count("catalogue", "SELECT count(*) FROM images WHERE thumbnail_path IS NULL")
+    walk.expect("no deleted image had a thumbnail", walk.world.count("catalog", lost), 0)
+    _apply(walk, _plan(walk, "catalog-thumbnails"), "catalog-thumbnails")
+    without = walk.world.count("catalog", "SELECT count(*) FROM images WHERE thumbnail_path IS NULL")
     walk.expect("no image is without a thumbnail", without, 0)
-    _settled(walk, "thumbnails")
+    _settled(walk, "catalog-thumbnails")
 
 
 REPORTS: tuple[Callable[[Walk], None], ...] = (publication, device_images, parts, images, thumbnails)
