@@ -268,6 +268,12 @@ def _base(plan: Plan, session: Session) -> Path:
         if isinstance(blobs, dict) and isinstance(path := blobs.get("from"), str) and "${" not in path:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             connections = plan.header.spec.get("connections")
             named += [] if isinstance(connections, dict) and path.partition(".")[0] in connections else [path]
+    for it in _declared(plan, "processes"):
+        match it.get("call"):
+            case {"command": [str(program), *_]} if "/" in program:
+                named.append(program)
+            case _:
+                pass
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 

@@ -7,6 +7,7 @@ import click
 from reconciler.cli.group import Commands
 
 COMMANDS = {
+    "demo": "Walk through a small damaged world on this machine.",
     "init": "Scaffold specs/, plans/ and an example.",
     "validate": "Check specs without connecting to anything.",
     "plan": "Read the world and show what would change.",

@@ -1,0 +1,1 @@
+-- Everything in `world.sql` is the damage: nothing was lost here, too much was kept.
