@@ -17,7 +17,7 @@ from typing import IO, cast
 from reconciler.plan.errors import Exit, Location, ReconcilerError
 from reconciler.systems.pds import blobs, records, syntax
 from reconciler.systems.pds.blobs import Reference
-from reconciler.systems.pds.inventory import MANY, bodies, fetched, inventory
+from reconciler.systems.pds.inventory import MANY, bodies, everything, inventory
 from reconciler.systems.pds.records import Record
 from reconciler.systems.pds.session import Session
 from reconciler.systems.pds.store import Store
@@ -275,12 +275,9 @@ def _look_for_blobs(session: Session, found: Compared) -> None:
     found.lacking_of = {it.cid: found.lacking_of[it.cid] for it in found.lacking}
     gone = {it.cid for place in found.before.values() for it in _references(found.spool.get(place))} - named.keys()
     if gone:
-        with fetched(session) as car:
-            for collection in car.collections():
-                own = collection == wanted.collection
-                for rkey, _, text in car.records(collection):
-                    if not (own and rkey in found.before):
-                        gone -= {it.cid for it in _references(text)}
+        for collection, rkey, text in everything(session):
+            if collection != wanted.collection or rkey not in found.before:
+                gone -= {it.cid for it in _references(text)}
         found.dropped = sorted(gone)
 
 

@@ -16,6 +16,7 @@ from typing import cast
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import records, syntax
+from reconciler.systems.pds.quota import Quota, Told
 from reconciler.systems.pds.session import Session
 from reconciler.systems.pds.xrpc import Clock, RefusedError
 
@@ -30,6 +31,7 @@ class FolderSession(Session):
     def __init__(self, path: Path, did: str) -> None:
         self.did, self.handle, self.pds = syntax.did(did), None, str(path.name)
         self.clock = Clock()
+        self.quota = Quota()
         self._path = path
 
     def close(self) -> None:
@@ -38,6 +40,15 @@ class FolderSession(Session):
     @property
     def limited(self) -> bool:
         return False
+
+    @property
+    def told(self) -> Told | None:
+        return None
+
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """(collection, rkey, text) of every record."""
+        for path in sorted(self._path.glob("*/*.json")):
+            yield path.parent.name, path.name.removesuffix(".json"), records.dump(self._record(path)["value"])
 
     def wait(self, seconds: float, reason: str) -> None:
         raise AssertionError(f"a folder is never waited for: {reason}")

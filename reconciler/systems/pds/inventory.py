@@ -166,6 +166,18 @@ def fetched(session: Session, earlier: Tree | None = None) -> Generator[Car]:
             return
 
 
+def everything(session: Session) -> Iterator[tuple[str, str, str]]:
+    """(collection, rkey, text) of every record of the repo."""
+    from reconciler.systems.pds.folder import FolderSession
+
+    if isinstance(session, FolderSession):
+        yield from session.texts()
+        return
+    with fetched(session) as car:
+        for collection in car.collections():
+            yield from ((collection, rkey, text) for rkey, _, text in car.records(collection))
+
+
 def _pages(session: Session, collection: str) -> Iterator[list[Found]]:
     method = "com.atproto.repo.listRecords"
     seen: set[str] = set()
