@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import cast
 
 from reconciler.demo.world import NAMES, World
 from reconciler.plan.errors import Exit, ReconcilerError
@@ -99,5 +100,6 @@ def _shortened(lines: Sequence[str], most: int) -> list[str]:
 
 def _difference(found: object, wanted: object) -> tuple[str, ...]:
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        return tuple(sorted(str(key) for key in {*found, *wanted} if found.get(key) != wanted.get(key)))[:20]
+        one, other = cast("Mapping[str, object]", found), cast("Mapping[str, object]", wanted)
+        return tuple(sorted(key for key in {*one, *other} if one.get(key) != other.get(key)))[:20]
     return (f"found {found}, wanted {wanted}",)
