@@ -269,11 +269,9 @@ def _base(plan: Plan, session: Session) -> Path:
             connections = plan.header.spec.get("connections")
             named += [] if isinstance(connections, dict) and path.partition(".")[0] in connections else [path]
     for it in _declared(plan, "processes"):
-        match it.get("call"):
-            case {"command": [str(program), *_]} if "/" in program:
-                named.append(program)
-            case _:
-                pass
+        call = it.get("call")
+        if isinstance(call, dict) and isinstance(argv := call.get("command"), list) and "/" in str(argv[0]):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+            named.append(str(argv[0]))  # pyright: ignore[reportUnknownArgumentType]
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
 
 

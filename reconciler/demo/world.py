@@ -77,8 +77,6 @@ def world(folder: Path) -> Generator[World]:
         made = World(folder, {name: server.dsn(name) for name in NAMES})
         shutil.copytree(HERE / "specs", folder / "specs", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "plans").mkdir()
-        lines = [f"{name}={url}\n" for name, url in made.environment().items()]
-        (folder / ".env").write_text("# The demo's databases, while it runs.\n" + "".join(lines), "utf-8")
         with connect("postgres", server.dsn()) as session:
             for name in DAMAGED:
                 session.run(q("CREATE DATABASE {}", ident(name)))
@@ -89,7 +87,13 @@ def world(folder: Path) -> Generator[World]:
         _repo(made)
         _media(made)
         _tool(made)
-        yield made
+        addresses = folder / ".env"
+        try:
+            lines = [f"{name}={url}\n" for name, url in made.environment().items()]
+            addresses.write_text("# The demo's databases, while it runs.\n" + "".join(lines), "utf-8")
+            yield made
+        finally:
+            addresses.unlink(missing_ok=True)
 
 
 def _repo(made: World) -> None:

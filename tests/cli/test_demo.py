@@ -1,0 +1,177 @@
+"""`reconciler demo` as a user calls it: it says what it checked, is repeatable by hand, gives the plans in `plans/`, and leaves nothing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+
+from tests.embedded.processes import processes_of
+
+ROOT = Path(__file__).parent.parent.parent
+PLANS = ROOT / "plans"
+SECONDS = 240  # of a machine that does much else; alone it takes a tenth
+ELSEWHERE = "postgresql://postgres@127.0.0.1:1/not-to-be-touched"
+FOREIGN = {
+    "DEMO_PRODUCTION_URL": ELSEWHERE,
+    "DATABASE_URL": ELSEWHERE,
+    "PGHOST": "127.0.0.1",
+    "PGPORT": "1",
+    "RECONCILER_VAR_DID": "did:plc:zzzzzzzzzzzzzzzzzzzzzzzz",
+}
+"""What a user may have set for other databases: the demo must not follow it."""
+
+
+def environment(place: Path, **more: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "RECONCILER_PG_BIN") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(place), "HOME": str(place), "PYTHONUNBUFFERED": "1", **more}
+
+
+def reconciler(*words: str) -> list[str]:
+    return [sys.executable, "-m", "reconciler", *words]
+
+
+@contextmanager
+def demo(place: Path, *words: str, **more: str) -> Generator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        reconciler("demo", *words),
+        cwd=place,
+        env=environment(place, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(SECONDS)
+        if process.stdout:
+            process.stdout.close()
+
+
+def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stdout
+    lines: list[str] = []
+    deadline = time.monotonic() + SECONDS
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if text in line:
+            return lines
+        assert time.monotonic() < deadline
+    pytest.fail("\n".join([*lines, f"ended without {text!r}"]), pytrace=False)
+
+
+def ended(process: subprocess.Popen[str], signal_: signal.Signals, place: Path) -> tuple[int, str]:
+    """Signal it as a terminal or a service manager does; nothing of it may be left."""
+    process.send_signal(signal_)
+    said, _ = process.communicate(timeout=SECONDS)
+    assert processes_of(place) == {}
+    return process.returncode, said
+
+
+def test_it_walks_and_stays_and_ends(place: Path, request: pytest.FixtureRequest) -> None:
+    folder = place / "world"
+    with demo(place, "--keep", "world", **FOREIGN) as process:
+        lines = lines_until(process, "until Ctrl-C")
+        assert len(lines) <= 250
+        assert sum(line.startswith("✓ ") for line in lines) >= 12
+        (held,) = [line for line in lines if line.startswith("The demo did what it says: ")]
+        commands = [line.removeprefix("$ reconciler ") for line in lines if line.startswith("$ ")]
+        assert held.split()[6] == str(len(commands) + sum(line.startswith("✓ ") for line in lines))
+        by_hand = subprocess.run(
+            reconciler("status"), cwd=folder, env=environment(place), capture_output=True, text=True, check=False
+        )
+        assert by_hand.returncode == 2, by_hand.stderr
+        assert "collections.what_the_cascade_took" in by_hand.stdout
+        assert ended(process, signal.SIGINT, place)[0] == 0
+    assert {path.name for path in place.iterdir()} == {"world"}
+    assert {path.name for path in folder.iterdir()} == {"specs", "plans", "media", "repo"}
+    differ = golden(folder / "plans", update=bool(request.config.getoption("--update")))
+    if differ:
+        pytest.fail("\n".join([*differ, "pytest --update accepts it, if it is right"]), pytrace=False)
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_in_the_middle_leaves_nothing(place: Path, signal_: signal.Signals) -> None:
+    with demo(place) as process:
+        lines_until(process, "$ reconciler status")
+        code, said = ended(process, signal_, place)
+    assert (code, "Traceback" in said) == (130, False)
+    assert list(place.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(place: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "mine" / "letter.txt").write_text("dear")
+    with demo(place, "mine") as process:
+        said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "is not empty" in said
+    assert [path.name for path in (place / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_real_pds_is_not_promised(place: Path) -> None:
+    with demo(place, "--with-pds") as process:
+        said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "--with-pds is not available" in said
+    assert list(place.iterdir()) == []
+
+
+def test_its_specs_are_the_worked_ones_on_other_connections() -> None:
+    compared = 0
+    worked = resources(ROOT / "specs")
+    for address, resource in resources(ROOT / "reconciler" / "demo" / "specs").items():
+        if address in worked:
+            assert resource == worked[address], address
+            compared += 1
+    assert compared >= 5
+    mine = ROOT / "reconciler" / "demo" / "specs" / "sql"
+    for path in mine.iterdir():
+        assert path.read_bytes() == (ROOT / "specs" / "sql" / path.name).read_bytes()
+
+
+def resources(folder: Path) -> dict[tuple[str, str], object]:
+    """Those of all files, but for what a process calls and how fast."""
+    found: dict[tuple[str, str], object] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        document = cast("Mapping[str, Mapping[str, Mapping[str, object]]]", yaml.safe_load(path.read_text("utf-8")))
+        for section, named in document.items():
+            if section not in ("version", "variables", "connections"):
+                aside = ("call", "batch", "rate") if section == "processes" else ()
+                for name, resource in named.items():
+                    found[section, name] = {word: given for word, given in resource.items() if word not in aside}
+    return found
+
+
+def golden(made: Path, *, update: bool) -> list[str]:
+    """How the plans differ from those in `plans/`; with `update` those are written anew."""
+    plans = [path for path in made.glob("*.plan.md") if ".undo." not in path.name]
+    now = {path.name: re.sub(r"\b[0-9a-f]{16}\b", "<id>", path.read_text("utf-8")) for path in plans}
+    if update:
+        for path in PLANS.glob("*.plan.md"):
+            path.unlink()
+        for name, text in now.items():
+            (PLANS / name).write_text(text, "utf-8")
+        return []
+    told = {path.name: path.read_text("utf-8") for path in PLANS.glob("*.plan.md")}
+    return [
+        line
+        for name in sorted({*now, *told})
+        for line in difflib.unified_diff(
+            told.get(name, "").split("\n"), now.get(name, "").split("\n"), f"plans/{name}", "now", lineterm="", n=2
+        )
+    ]
