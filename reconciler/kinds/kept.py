@@ -11,8 +11,10 @@ from reconciler.kinds.audits import find_audit
 from reconciler.kinds.collections import NoTableError
 from reconciler.kinds.guards import find_guard
 from reconciler.kinds.world import World
+from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.spec import Audit, Guard
+from reconciler.spec.credentials import find as find_credential
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.kept_diff import KeptFound
 
@@ -34,7 +36,20 @@ def find_kept(world: World, addresses: Sequence[str]) -> tuple[list[KeptFound], 
                     pass
         except NoTableError as error:
             absent.append((address, error))
+    for it in found:
+        _refuse_credentials(it)
     return found, absent
+
+
+def _refuse_credentials(found: KeptFound) -> None:
+    """What somebody made of a function by hand goes into the plan as it is."""
+    for change in found.changes:
+        if change.before and (credential := find_credential(str(change.before["sql"]))):
+            raise ReconcilerError(
+                f"{found.address}: {change.wanted.kind} {change.wanted.name} as {found.connection} has it holds {credential}",
+                why="a plan holds what was there before, and is reviewed",
+                todo="replace it by hand, and the credential too: it may have been read",
+            )
 
 
 def add_kept(everything: Emitted, kept: Sequence[KeptFound]) -> None:

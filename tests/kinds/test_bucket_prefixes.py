@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -278,10 +279,11 @@ def test_bytes_that_are_gone(images: Images, monkeypatch: pytest.MonkeyPatch) ->
     images.rows("pictures/a.jpg", "pictures/b.jpg")
     images.spec("verify: bytes\non_missing_object: { set: { metadata_status: error } }")
     assert summary(images.bench.plan()) == {}
-    monkeypatch.setattr(
-        DirectoryStorage, "verify",
-        lambda self, bucket, names: ((it, Verdict.BYTES_GONE if it == "b.jpg" else Verdict.PRESENT) for it in names),
-    )  # fmt: skip
+
+    def verify(_storage: DirectoryStorage, _bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
+        return ((it, Verdict.BYTES_GONE if it == "b.jpg" else Verdict.PRESENT) for it in names)
+
+    monkeypatch.setattr(DirectoryStorage, "verify", verify)
     images.done({f"{STEP}/update": 1})
     assert images.bench.production.sql("SELECT src FROM images WHERE metadata_status = 'error'") == [
         ("pictures/b.jpg",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
@@ -10,8 +12,12 @@ from tests.spec.conftest import Loader
 from tests.spec.wrong import HEAD
 
 Case = tuple[str, str, str]
-ALL: list[Case] = [
-    case for name, cases in sorted(vars(wrong).items()) if name.isupper() and isinstance(cases, list) for case in cases
+LISTS = cast("dict[str, object]", vars(wrong))
+ALL = [
+    case
+    for name, cases in sorted(LISTS.items())
+    if name.isupper() and isinstance(cases, list)
+    for case in cast("list[Case]", cases)
 ]
 
 

@@ -6,7 +6,8 @@ Invariant: it writes what the plan lists and nothing else; what triggers write b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import LiteralString
@@ -92,7 +93,8 @@ def execute(
                 outcome = _write_all(work)
             if work.looked or objects.of_step or any(t.fires for it in catalog.tables.values() for t in it.triggers):
                 left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
-                notes, outcome.unsettled = settle(session, left)
+                with _passing(work, steps):
+                    notes, outcome.unsettled = settle(session, left)
                 outcome.notes += notes + writes_elsewhere(session, _written(steps))
             outcome.notes += objects.notes
             at_end(session)
@@ -227,12 +229,18 @@ def _quiet(items: Sequence[Staged]) -> list[tuple[TableName, str, str]]:
 
 
 def _write_node(work: Work, node: Sequence[Step], outcome: Outcome) -> None:
-    """One node; guards that would refuse it are passed for as long as it takes, if the plan says so."""
-    passes = sorted({guard for step in node for guard in step.passes})
+    with _passing(work, node):
+        _carry_out(work, node, outcome)
+
+
+@contextmanager
+def _passing(work: Work, steps: Sequence[Step]) -> Generator[None]:
+    """Guards that would refuse these steps are passed for as long as they take, if the plan says so."""
+    passes = sorted({guard for step in steps for guard in step.passes})
     if passes:
         reason = f"reconciler plan {work.plan.id} passes {', '.join(passes)}"
         work.session.run("SELECT set_config('reconciler.allow', %s, true)", (reason,))
-    _carry_out(work, node, outcome)
+    yield
     if passes:
         work.session.run("SELECT set_config('reconciler.allow', '', true)")
 
