@@ -68,7 +68,9 @@ def _say(text: str) -> None:
 def _keep(place: Path, urls: dict[str, str]) -> None:
     """Wait until someone ends it, which is what ends the world."""
     _say("")
-    _say(f"The world is damaged again, and stays until Ctrl-C. In another terminal: cd {place} && reconciler status")
+    _say(
+        f"Reports 1 to 3 are as damaged as before. The world stays until Ctrl-C. In another terminal: cd {place} && reconciler status"
+    )
     for name, url in urls.items():
         _say(f"{name}: psql {url}")
     with contextlib.suppress(KeyboardInterrupt):

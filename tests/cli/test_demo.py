@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+import click
 import pytest
 import yaml
 
+from reconciler.demo.walk import Walk
+from reconciler.demo.world import World
+from reconciler.plan.errors import ReconcilerError
 from tests.embedded.processes import processes_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +55,7 @@ def demo(place: Path, *words: str, **more: str) -> Generator[subprocess.Popen[st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     try:
         yield process
@@ -75,8 +80,11 @@ def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 
 def ended(process: subprocess.Popen[str], signal_: signal.Signals, place: Path) -> tuple[int, str]:
-    """Signal it as a terminal or a service manager does; nothing of it may be left."""
-    process.send_signal(signal_)
+    """Signal it as a terminal does, with all that it started, or as a service manager; nothing of it may be left."""
+    if signal_ is signal.SIGINT:
+        os.killpg(process.pid, signal_)
+    else:
+        process.send_signal(signal_)
     said, _ = process.communicate(timeout=SECONDS)
     assert processes_of(place) == {}
     return process.returncode, said
@@ -129,6 +137,30 @@ def test_a_real_pds_is_not_promised(place: Path) -> None:
     assert process.returncode == 1
     assert "--with-pds is not available" in said
     assert list(place.iterdir()) == []
+
+
+def test_what_does_not_hold_is_an_error_and_no_tick(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def command(words: Sequence[str]) -> int:
+        click.echo(f"ran {words[0]}")
+        return int(words[1])
+
+    walk = Walk(World(tmp_path, {}), command, said.append)
+    assert walk.run("plan 0", says="ran plan") == "ran plan\n"
+    walk.expect("one is one", 1, 1)
+    before = list(said)
+    assert before[-1] == "✓ one is one"
+    with pytest.raises(ReconcilerError, match="ended with 3, not 0"):
+        walk.run("apply 3", lines=1)
+    with pytest.raises(ReconcilerError, match="does not say 'converged'"):
+        walk.run("apply 0", says="converged")
+    with pytest.raises(ReconcilerError, match="not so: one is two"):
+        walk.expect("one is two", 1, 2)
+    with pytest.raises(KeyboardInterrupt):
+        walk.run("apply 130")
+    assert walk.checks == 2
+    assert not any(line.startswith("✓") for line in said[len(before) :])
 
 
 def test_its_specs_are_the_worked_ones_on_other_connections() -> None:
