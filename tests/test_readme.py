@@ -75,7 +75,9 @@ def test_specs_that_it_shows_are_valid(text: str, tmp_path: Path) -> None:
     whole = dict(tree)
     whole.setdefault("version", 1)
     whole.setdefault(
-        "connections", {name: {"postgres": f"${{env:{name.upper()}}}"} for name in ("production", "backup")}
+        "connections",
+        {name: {"postgres": f"${{env:{name.upper()}}}"} for name in ("production", "backup")}
+        | {"storage": {"supabase": "${env:S}", "key": "${env:K}"}},
     )
     (tmp_path / "spec.yaml").write_text(json.dumps(whole))
     (tmp_path / "raw.yaml").write_text(

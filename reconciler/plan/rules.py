@@ -61,11 +61,12 @@ RULES = (
     Rule("R031", "not-undone", Level.WARNING, "An undo leaves this out: it cannot be taken back."),
     Rule("R032", "old-blob", Level.WARNING, "A record names a blob in a form that a PDS takes no more."),
     Rule("R033", "objects-move", Level.WARNING, "Objects of a bucket get other names, and URLs that name the old ones break."),
+    Rule("R034", "guard", Level.WARNING, "A guard of the database would refuse this, and lets the plan through."),
 )  # fmt: skip
 
 RuleId: TypeAlias = Literal[
     "R001", "R002", "R003", "R004", "R005", "R006", "R007", "R008", "R009", "R010", "R011", "R012", "R020", "R021", "R022",
-    "R023", "R024", "R025", "R026", "R027", "R028", "R029", "R030", "R031", "R032", "R033",
+    "R023", "R024", "R025", "R026", "R027", "R028", "R029", "R030", "R031", "R032", "R033", "R034",
 ]  # fmt: skip
 IDS: tuple[str, ...] = get_args(RuleId)
 _BY_KIND = {rule.kind: rule for rule in RULES}

@@ -94,7 +94,7 @@ def test_it_walks_and_stays_and_ends(place: Path, request: pytest.FixtureRequest
     folder = place / "world"
     with demo(place, "--keep", "world", **FOREIGN) as process:
         lines = lines_until(process, "until Ctrl-C")
-        assert len(lines) <= 250
+        assert len(lines) <= 260
         assert sum(line.startswith("✓ ") for line in lines) >= 12
         (held,) = [line for line in lines if line.startswith("The demo did what it says: ")]
         commands = [line.removeprefix("$ reconciler ") for line in lines if line.startswith("$ ")]
@@ -183,7 +183,7 @@ def resources(folder: Path) -> dict[tuple[str, str], object]:
         document = cast("Mapping[str, Mapping[str, Mapping[str, object]]]", yaml.safe_load(path.read_text("utf-8")))
         for section, named in document.items():
             if section not in ("version", "variables", "connections"):
-                aside = ("call", "batch", "rate") if section == "processes" else ()
+                aside = ("call", "batch", "rate") if section == "processes" else ("blobs",)
                 for name, resource in named.items():
                     found[section, name] = {word: given for word, given in resource.items() if word not in aside}
     return found

@@ -355,7 +355,7 @@ def test_status_counts_and_tells_what_no_plan_would_do(bench: Bench, tmp_path: P
     duplicates = next(path for path in paths if path.name == "duplicates.csv")
     with duplicates.open(newline="") as file:
         assert list(csv.reader(file)) == [
-            ["resource", "table", "key", "stays", "why"],
+            ["resource", "table", "key", "survivor", "reason"],
             ["unique_keys.one", "public.t", "2", "1", "duplicate: loses by v"],
         ]
     with pytest.raises(ReconcilerError):
