@@ -33,9 +33,11 @@ def load_lines(session: Session, intent: Intent, source: LinesSource) -> tuple[s
     row = session.rows(q("SELECT n FROM {} WHERE json_typeof(line) <> 'object' ORDER BY n LIMIT 1", table))
     if row:
         raise ReconcilerError(f"{intent.address}: {source.place}, row {row[0][0]} is not an object", where=intent.place)
-    names = tuple(
-        r[0] for r in session.rows(q('SELECT DISTINCT json_object_keys(line) COLLATE "C" FROM {} ORDER BY 1', table))
-    )
+    if not session.value(q("SELECT EXISTS (SELECT FROM {})", table)):
+        return tuple(intent.target.columns)  # no rows speak for any column, nor against one
+    keys = q('SELECT DISTINCT json_object_keys(line) COLLATE "C" FROM {} l', table)
+    _each_fits(session, intent, source, keys)
+    names = tuple(r[0] for r in session.rows(q("{} ORDER BY 1", keys)))
     columns = [c for c in intent.target.columns.values() if c.name in names and not c.generated]
     if columns:
         typed = source.values is ValuesAre.NATURAL
@@ -43,7 +45,7 @@ def load_lines(session: Session, intent: Intent, source: LinesSource) -> tuple[s
         values = join([q("r.{}::{}", ident(c.name), raw(c.type)) for c in columns])
         query = q("INSERT INTO {f} ({names}) SELECT {values} FROM {l} l, json_to_record(l.line) AS r({record})", f=intent.temp("f"),
                   names=join([ident(c.name) for c in columns]), values=values, l=table, record=record)  # fmt: skip
-        _insert(session, intent, source, query)
+        _each_fits(session, intent, source, query)
     session.run(q("ANALYZE {}", intent.temp("f")))
     return names
 
@@ -54,7 +56,8 @@ def _escaped(lines: Iterator[bytes]) -> Iterator[bytes]:
             yield line.replace(b"\\", b"\\\\").replace(b"\t", b"\\t")
 
 
-def _insert(session: Session, intent: Intent, source: LinesSource, query: Composable) -> None:
+def _each_fits(session: Session, intent: Intent, source: LinesSource, query: Composable) -> None:
+    """Run what reads every row; a row that PostgreSQL refuses is found and named."""
     first, last = 1, session.value(q("SELECT coalesce(max(n), 0) FROM {}", intent.temp("l")))
     error = _try(session, query)
     if error is None:
