@@ -109,7 +109,7 @@ def _plan(
         ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
         checks = stand(world, seen.addresses, created=any(step.verb is Verb.CREATE for step in ordered))
         header = Header(
-            spec=spec.canonical(),
+            spec=spec.canonical(seen.addresses),
             variables=dict(spec.variables),
             connections=world.fingerprints(),
             deferred=tuple(seen.deferred),

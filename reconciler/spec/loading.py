@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -50,9 +50,21 @@ class Spec:
     _root: MapNode = field(repr=False, compare=False)
     _environment: Environment = field(repr=False, compare=False)
 
-    def canonical(self) -> dict[str, object]:
-        """The merged spec as written: references are left as they are, the same for any number and order of files."""
-        return cast("dict[str, object]", to_canonical(_tree(self._root)))
+    def canonical(self, addresses: Collection[str] | None = None) -> dict[str, object]:
+        """The merged spec as written, of its resources these: references are left as they are, files in any number and order."""
+        tree = cast("dict[str, object]", to_canonical(_tree(self._root)))
+        if addresses is None:
+            return tree
+        chosen = {
+            section: {name.partition(".")[2] for name in addresses if name.startswith(f"{section}.")}
+            for section in tree
+        }
+        return {
+            section: {name: it for name, it in cast("dict[str, object]", named).items() if name in chosen[section]}
+            if section in RESOURCE_SECTIONS else named
+            for section, named in tree.items()
+            if section not in RESOURCE_SECTIONS or chosen[section]
+        }  # fmt: skip
 
     def locate(self, *path: str | int, offset: int = 0) -> Location | None:
         """The place of a value, or of a character of a text; of what is not there the nearest place around it."""

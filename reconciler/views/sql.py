@@ -34,15 +34,13 @@ def render(plan: Plan) -> Iterator[str]:
         return
     several = len({step.connection for step in plan.steps if _is_sql(plan, step)}) > 1
     for connection, run in groupby(plan.steps, key=lambda step: step.connection):
-        mine: list[Step] = []
-        for step in run:
-            if _is_sql(plan, step):
-                mine.append(step)
-            else:
+        steps = list(run)
+        if mine := [step for step in steps if _is_sql(plan, step)]:
+            yield from _transaction(plan, connection, mine, several=several)
+        for step in steps:
+            if not _is_sql(plan, step):
                 left = f"{step.id}, {amount(step.count, 'change')}"
                 yield "\n" + comment(f"NOT IN THIS SCRIPT, run reconciler apply afterwards: {left}")
-        if mine:
-            yield from _transaction(plan, connection, mine, several=several)
 
 
 def refusals(plan: Plan) -> list[str]:

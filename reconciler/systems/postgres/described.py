@@ -201,7 +201,7 @@ class _Finding:
         )  # fmt: skip
         import json
 
-        names = [json.loads(line) for line in b"".join(claimed).decode().splitlines()]
+        names = [json.loads(line) for line in b"".join(claimed).splitlines()]
         for name in self.source.lost(iter(names)):
             self.session.run(q("INSERT INTO {} VALUES ({})", self.new.temp("g"), lit(name)))
         self.session.run(q("ANALYZE {}", self.new.temp("g")))

@@ -40,6 +40,7 @@ from reconciler.systems.postgres.session import Composable, Row, Session, explai
 
 BYTES_A_FETCH = 4 << 20
 """Of keys sent to the source at a time."""
+FAR_APART = 0.98
 
 
 @dataclass
@@ -125,7 +126,8 @@ def settle_columns(intent: Intent, available: Sequence[str], types: dict[str, st
         raise _column_error(intent, intent.newer, f"{intent.source_name} has no column {intent.newer!r}", available)
     for name in intent.key:
         if name not in available:
-            raise _column_error(intent, name, f"{intent.source_name} has no key column {name!r}", available)
+            where = f" ({intent.source.place})" if isinstance(intent.source, LinesSource) else ""
+            raise _column_error(intent, name, f"{intent.source_name}{where} has no key column {name!r}", available)
     wanted = set(intent.columns) | set(intent.key) if intent.columns is not None else set(own) - intent.without
     found.written = tuple(column for name, column in own.items() if name in wanted and name in available)
     fixed = set(intent.key) | (set(table.primary_key) - set(intent.columns or ()))
@@ -245,20 +247,18 @@ def _find_candidates(session: Session, found: Found) -> None:
         source_rows = intent.temp("k")
     # Rows only the target has matter where they may be deleted, or may be in the source outside of its scope.
     extras = intent.on_extra is OnExtra.DELETE or intent.source.scope.where is not None
-    session.run(
+    session.fill(
+        q("{} ({}, kind)", intent.temp("d"), join([ident(k) for k in keys])),
         q(
-            "INSERT INTO {d} ({names}, kind) SELECT {values}, CASE WHEN t.{k} IS NULL THEN 'm' WHEN s.{k} IS NULL THEN 'x'"
-            " ELSE 'c' END::\"char\" FROM {source} s {how} JOIN ({target}) t ON {on}"
-            " WHERE s.{k} IS NULL OR t.{k} IS NULL OR s.h <> t.h",
-            d=intent.temp("d"),
-            names=join([ident(k) for k in keys]),
+            "SELECT {values}, CASE WHEN t.{k} IS NULL THEN 'm' WHEN s.{k} IS NULL THEN 'x' ELSE 'c' END"
+            " FROM {source} s {how} JOIN ({target}) t ON {on} WHERE s.{k} IS NULL OR t.{k} IS NULL OR s.h <> t.h",
             values=join([q("coalesce(s.{0}, t.{0})", ident(k)) for k in keys]),
             k=ident(keys[0]),
             source=source_rows,
             how=raw("FULL" if extras else "LEFT"),
             target=target,
             on=on_keys("s", keys, "t", keys),
-        )
+        ),
     )
     session.run(q("ANALYZE {}", intent.temp("d")))
 
@@ -268,10 +268,13 @@ def _identical(
 ) -> bool:
     """Whether both sides are the same as a whole: as many rows, and the same checksum of their hashes, asked of both at once.
 
-    The cheap question first: where the counts differ already, hashing twice would be wasted.
+    The cheap questions first: where estimates are far apart, or the counts differ, hashing twice would be wasted.
     """
     intent = found.intent
     assert isinstance(intent.source, TableSource)
+    estimates = sorted((intent.target.rows, intent.source.table.rows))
+    if not (intent.scope.where or intent.source.scope.where) and 0 < estimates[0] < FAR_APART * estimates[1]:
+        return False
     name = alias(intent.target.name)
     key = [intent.target.columns[c] for c in intent.key]
     of_source = intent.source.table.columns

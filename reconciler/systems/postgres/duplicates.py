@@ -94,10 +94,16 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     shown = [q("WHEN {} THEN {{}}.{}", lit(n), ident(f"q{n}")) for n in range(1, len(source.rules) + 1)]
     # Which keys are doubled, first and on their own: then the table is read a second time against few of them.
     grouped = join([q("{}.{}", name, ident(c)) for c in source.key])
-    session.run(
-        q("INSERT INTO {dup} SELECT {key} FROM {t} AS {a}{where} GROUP BY {key} HAVING count(*) > 1", dup=intent.temp("g"),
-          key=grouped, t=table, a=name, where=where)
-    )  # fmt: skip
+    session.fill(
+        intent.temp("g"),
+        q(
+            "SELECT {key} FROM {t} AS {a}{where} GROUP BY {key} HAVING count(*) > 1",
+            key=grouped,
+            t=table,
+            a=name,
+            where=where,
+        ),
+    )
     session.run(q("ANALYZE {}", intent.temp("g")))
     session.run(
         q("WITH base AS (SELECT {columns} FROM {t} AS {a} JOIN {dup} dup ON {doubled}{where}),"

@@ -11,19 +11,22 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from tempfile import TemporaryFile
 from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
+from psycopg.waiting import Ready, Wait
 
 from reconciler.plan.errors import Location, ReconcilerError
 
 Row = tuple[Any, ...]
 Composable = sql.Composable
 Statement = LiteralString | sql.Composable
-ROWS_A_BLOCK = 500
+ROWS_A_BLOCK = 1000
 
 SETTINGS: LiteralString = (
     "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres';"
@@ -34,6 +37,9 @@ SETTINGS: LiteralString = (
     " SET LOCAL work_mem = '128MB'; SET LOCAL jit = off;"
 )
 """Text forms of values and the meaning of names must not depend on who connects; rows hidden by a policy must be an error."""
+
+FOR_READING: LiteralString = "SET LOCAL parallel_tuple_cost = 0.001; SET LOCAL default_statistics_target = 10"
+"""Hashing a row is dearer than handing the hash to the leader, which the planner does not know; temporary tables need few statistics."""
 
 PUBLIC_FIRST: LiteralString = (
     "SELECT set_config('search_path', (SELECT string_agg(s.name, ', ' ORDER BY s.name <> 'public', s.name COLLATE \"C\")"
@@ -96,17 +102,39 @@ class Session:
             return cursor.rowcount
 
     def copy_out(self, query: Composable) -> Iterator[bytes]:
-        """The raw blocks of a COPY … TO STDOUT."""
-        with self.connection.cursor() as cursor, cursor.copy(_sent(query)) as copy:
-            for block in copy:
-                yield bytes(block)
+        """The rows of a COPY … TO STDOUT, whole ones, as many in a block as have come.
 
-    def copy_rows(self, query: Composable) -> Iterator[bytes]:
-        """The same in blocks of many whole rows, gathered at the speed of C."""
-        with self.connection.cursor() as cursor, cursor.copy(_sent(query)) as copy:
-            rows = iter(copy)
-            while block := b"".join(islice(rows, ROWS_A_BLOCK)):
-                yield block
+        By libpq's own functions: a cursor that gives row by row costs as much as the server's work.
+        """
+        pgconn = self.connection.pgconn
+        pgconn.send_query(query.as_bytes(self.connection))
+        try:
+            while pgconn.is_busy():
+                self.connection.wait(_more(pgconn))
+            result = pgconn.get_result()
+            rows: list[memoryview] = []
+            while result and result.status == ExecStatus.COPY_OUT:
+                size, row = pgconn.get_copy_data(1)
+                if size > 0:
+                    rows.append(row)
+                if rows and (size <= 0 or len(rows) == ROWS_A_BLOCK):
+                    yield b"".join(rows)
+                    rows.clear()
+                if size == 0:
+                    self.connection.wait(_more(pgconn))
+                elif size < 0:
+                    result = pgconn.get_result()
+            if result and result.status != ExecStatus.COMMAND_OK:
+                raise psycopg.errors.error_from_result(result, "utf-8")
+        except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                self.connection.cancel_safe(timeout=5)
+            raise
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                while result := pgconn.get_result():
+                    while result.status == ExecStatus.COPY_OUT and pgconn.get_copy_data(0)[0] > 0:
+                        pass
 
     def copy_in(self, query: Composable, blocks: Iterator[bytes]) -> int:
         """Feed a COPY … FROM STDIN, gathering small blocks into fresh ones; the server's count comes back."""
@@ -122,12 +150,22 @@ class Session:
                     copy.write(bytes(buffer))
             return cursor.rowcount
 
+    def fill(self, into: Composable, query: Composable) -> int:
+        """A query's rows into a table, by way of a file without a name here.
+
+        PostgreSQL gives a query that writes one process, one that only reads as many as its settings allow.
+        """
+        with TemporaryFile() as waiting:
+            waiting.writelines(self.copy_out(q("COPY ({}) TO STDOUT", query)))
+            waiting.seek(0)
+            return self.copy_in(q("COPY {} FROM STDIN", into), iter(lambda: waiting.read(FRESH_BYTES), b""))
+
     def describe(self, query: Composable) -> None:
         """Have the server parse and analyse one statement without running it; the extended protocol refuses several."""
         pgconn = self.connection.pgconn
         text = query.as_bytes(self.connection)
         result = pgconn.prepare(b"", text)
-        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+        if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.lookup(_sqlstate(result))(_primary(result))
 
     def result_types(self, query: Composable) -> list[int]:
@@ -156,7 +194,7 @@ class Session:
     def parse(self, text: str) -> None:
         """Have the server read one statement that a user wrote, without running it."""
         result = self.connection.pgconn.prepare(b"", text.encode())
-        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+        if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result, "utf-8")
 
     @contextlib.contextmanager
@@ -182,6 +220,7 @@ class Session:
     def snapshot(self) -> Generator[None]:
         """One REPEATABLE READ snapshot; after `forbid_writes` nothing but temporary tables can be written in it."""
         with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ"):
+            self.run(FOR_READING)
             yield
 
     def forbid_writes(self) -> None:
@@ -221,6 +260,13 @@ class Session:
             " FROM pg_control_system()"
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _more(pgconn: PGconn) -> Generator[Wait, Ready | int, None]:
+    """Wait until the server has sent something, and take it in."""
+    while not (yield Wait.R):
+        pass
+    pgconn.consume_input()
 
 
 @contextlib.contextmanager

@@ -44,13 +44,13 @@ def query(session: Session, bucket: str, prefix: str, *, updated: bool = False) 
 def copy(session: Session, bucket: str, prefix: str) -> Iterator[bytes]:
     """Blocks of whole lines, in no order: whoever needs one has a database for it."""
     with _reading(session, bucket):
-        yield from session.copy_rows(q("COPY ({}) TO STDOUT", query(session, bucket, prefix)))
+        yield from session.copy_out(q("COPY ({}) TO STDOUT", query(session, bucket, prefix)))
 
 
 def objects(session: Session, bucket: str, prefix: str) -> Iterator[Object]:
     with _reading(session, bucket):
         wanted = q('COPY ({} ORDER BY name COLLATE "C") TO STDOUT', query(session, bucket, prefix, updated=True))
-        for block in session.copy_rows(wanted):
+        for block in session.copy_out(wanted):
             for text in block.split(b"\n")[:-1]:
                 name, size, etag, mime, created_at, updated_at = copytext.fields(text)
                 yield Object(name or "", whole(size), etag, mime, created_at, updated_at)
