@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.plan.errors import ReconcilerError
@@ -68,6 +68,7 @@ def shortened(answer: Answer, keep: int, *, last: bool) -> Answer:
     times=st.sampled_from([1, 2, 10_000]),
     share=st.floats(0, 1),
 )
+@example(at=1, keep=1, how="shortened", times=2, share=0.0)  # the end of the folders is not the end of the objects
 @pytest.mark.parametrize("way", ["list v2", "list v1"])
 @pytest.mark.usefixtures("small_pages")
 def test_a_page_that_lacks_something(

@@ -58,21 +58,26 @@ def _walk(
 def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:
     """All of one folder: pages overlap by one entry, which shows when others write or remove meanwhile."""
     entries: list[_Entry] = []
+    full = 0
     while True:
         page = _page(http, bucket, folder, max(0, len(entries) - 1))
         if entries and (not page or page[0] != entries[-1]):
             raise incomplete(http.connection, bucket, "entries moved while the pages were read")
         # A page shorter than asked for may be the server's cap: the end is where nothing more comes.
+        full = max(full, len(page))
         fresh = page[1:] if entries else page
         if not fresh:
             break
         entries += fresh
     known = {(entry.name, entry.found is None) for entry in entries}
-    from_behind = _page(http, bucket, folder, 0, down=True)
-    if any((entry.name, entry.found is None) not in known for entry in from_behind) or (entries and not from_behind):
-        raise incomplete(
-            http.connection, bucket, "a folder ended before its last entry, or others wrote to it meanwhile"
-        )
+    # Folders come first from behind too: what is behind them is looked at on its own.
+    for skipped in sorted({0, sum(entry.found is None for entry in entries)}):
+        from_behind = _page(http, bucket, folder, skipped, down=True)
+        strange = any((entry.name, entry.found is None) not in known for entry in from_behind)
+        if strange or len(from_behind) < min(full, len(entries) - skipped):
+            raise incomplete(
+                http.connection, bucket, "a folder ended before its last entry, or others wrote to it meanwhile"
+            )
     return sorted(entries, key=lambda entry: order(entry.name))
 
 
