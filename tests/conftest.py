@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reconciler.embedded import Server
 from tests.embedded.processes import processes_of
@@ -20,6 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more about the machine than about the program.
+    settings.register_profile("whatever the machine", deadline=None)
+    settings.load_profile("whatever the machine")
     config.addinivalue_line(
         "markers", "each_postgres: run on every version of PostgreSQL there is, not the default only"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.test_pds import RECORDS, Took, bare_repo, document
-from tests.pds.bench import Records, totals
+from tests.pds.bench import NOTES, Records, totals
 from tests.pds.conftest import account as account  # fixtures: their place is where they can be found
 from tests.pds.conftest import pds as pds
 from tests.pds.conftest import pds_installation as pds_installation
@@ -52,6 +52,7 @@ def peak(records: Records, *words: str) -> None:
 
 
 def test_commands(records: Records) -> None:
+    records.write(NOTES + "  allow: [R011]  # more points than a PDS that counts them gives in a day\n")
     prefix = f"at://{records.account.did}/{COLLECTION}/"
     with (
         records.backup.connect() as connection,

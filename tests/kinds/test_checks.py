@@ -204,7 +204,9 @@ def test_only_the_chosen_checks_are_asked(two: Bench) -> None:
         'one: { on: production, query: "SELECT 1", expect: 1 }\ntwo: { on: production, query: "SELECT 1", expect: 2 }\n',
     )
     plan = app.plan(two.session(), out=two.folder / "only.plan.jsonl", only=("checks.one",))
-    assert plan.header.spec["checks"] == {"one": {"expect": 1, "on": "production", "query": "SELECT 1"}}  # the plan speaks of nothing it did not look at
+    assert plan.header.spec["checks"] == {
+        "one": {"expect": 1, "on": "production", "query": "SELECT 1"}
+    }  # the plan speaks of nothing it did not look at
     assert [it.address for it in plan.header.checks] == ["checks.one"]
     assert plan.empty
     assert two.apply(plan).code is Exit.DONE
