@@ -122,7 +122,7 @@ class _Side:
 
     def cyclic(self, table: TableName) -> bool:
         members = self.component[table]
-        return len(members) > 1 or any(key.parent == table for key in self.keys_into(table))
+        return len(members) > 1 or any(key.parent == table for key in self.catalog.tables[table].references)
 
     def from_outside(self, table: TableName) -> Composable:
         """Rows that are roots, or whose keys lead to what other components, or the other side, reach."""
