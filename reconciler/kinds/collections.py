@@ -30,7 +30,7 @@ from reconciler.systems.files import find
 from reconciler.systems.postgres.as_of import AsOf, as_of
 from reconciler.systems.postgres.audit_log import find_log
 from reconciler.systems.postgres.catalog import Catalog, Table
-from reconciler.systems.postgres.closure import dependents, scopes
+from reconciler.systems.postgres.closure import cyclic, dependents, scopes
 from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import (
@@ -259,22 +259,6 @@ def _source_name(collection: Collection) -> str:
             return "the rows given"
 
 
-def _cyclic(catalog: Catalog, tables: Sequence[TableName]) -> set[TableName]:
-    """Tables whose foreign keys lead back to themselves."""
-    found: set[TableName] = set()
-    for start in tables:
-        seen: set[TableName] = set()
-        queue = [start]
-        while queue:
-            for key in catalog.tables[queue.pop()].references:
-                if key.parent in tables and key.parent not in seen:
-                    seen.add(key.parent)
-                    queue.append(key.parent)
-        if start in seen:
-            found.add(start)
-    return found
-
-
 def _cascade(
     world: World,
     address: str,
@@ -299,10 +283,10 @@ def _cascade(
             )  # fmt: skip
     numbers = {name: number for number, name in enumerate(tables, first)}
     pasts: list[AsOf] = []
-    cyclic = _cyclic(catalog, tables)
+    in_cycles = cyclic(catalog, tables)
     sources = {
         name: _source(
-            world, address, collection, catalog.tables[name], connection, numbers[name], pasts, cyclic=name in cyclic
+            world, address, collection, catalog.tables[name], connection, numbers[name], pasts, cyclic=name in in_cycles
         )
         for name in tables
     }

@@ -62,11 +62,11 @@ def rereading(world: World) -> Secrets:
             types = {name: column.type for name, column in intent.source.table.columns.items()}
             available = tuple(types)
         found = settle_columns(intent, available, types)
-        session.run(
+        rows = session.run(
             q("INSERT INTO {d} ({k}, kind) SELECT {p}, 'm'::\"char\" FROM {temp} p WHERE {open}", d=intent.temp("d"),
               k=join([ident(k) for k in found.keys]), p=join([ident("p", t) for _, t in item.key]), temp=item.temp, open=item.open_only)
         )  # fmt: skip
-        stage_rows(session, found)
+        stage_rows(session, found, rows)
         letter = "a" if item.step.verb is Verb.UPDATE else "c"
         on = join([q("{} = {}", ident("s", name), ident("p", temp)) for name, temp in item.key], " AND ")
         for number, column in enumerate(item.columns, 1):

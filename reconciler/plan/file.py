@@ -39,12 +39,13 @@ class Header:
     """What apply looks at after the last step, and how it stood when the plan was made."""
 
 
-def dumps(value: object) -> str:
-    """Compact JSON exactly as PostgreSQL's own escaping writes it, so that both can write plan lines."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Compact JSON exactly as PostgreSQL's own escaping writes it, so that both can write plan lines."""
 
 
 def _sorted(value: object) -> object:
+    if isinstance(value, str):
+        return value
     if isinstance(value, Mapping):
         items = cast("Mapping[str, object]", value)
         return {name: _sorted(items[name]) for name in sorted(items)}
@@ -173,7 +174,7 @@ def planned(step: Step, changes: Iterable[Change]) -> Planned:
         for change in ordered:
             sink(f"{change_line(change)}\n".encode())
 
-    return Planned(replace(step, count=len(ordered)), lines)
+    return Planned(step.having(count=len(ordered)), lines)
 
 
 @dataclass(frozen=True)
@@ -233,14 +234,16 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
             digest = hashlib.sha256()
             written: list[Step] = []
             starts: dict[str, int] = {}
+            end = 0
 
             def sink(data: bytes) -> None:
+                nonlocal end
                 digest.update(data)
-                body.write(data)
+                end += body.write(data)
 
             for item in steps:
                 sink(f"{step_line(item.step)}\n".encode())
-                starts[item.step.id] = body.tell()
+                starts[item.step.id] = end
                 item.lines(sink)
                 written.append(item.step)
             header = replace(header, summary=summarize(written))

@@ -8,8 +8,7 @@ Invariant: the order depends on the set of steps and edges alone, never on the o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.plan.errors import ReconcilerError
@@ -27,19 +26,20 @@ def arrange(steps: Iterable[Step], must: Iterable[Edge], rather: Iterable[Edge] 
     """Order the steps; ties go by address, and a connection is not left while it has something ready."""
     by_id = {step.id: step for step in sorted(steps, key=lambda step: step.id)}
     hard = {edge for edge in must if edge[0] in by_id and edge[1] in by_id and edge[0] != edge[1]}
-    soft = {edge for edge in rather if edge[0] in by_id and edge[1] in by_id and edge[0] != edge[1]} - hard
     for group in _groups(by_id.values()):
         hard |= {(one, other) for one in group for other in group if one != other}
-    edges = hard | _harmless(by_id, hard, soft)
-    leader = _leaders(by_id, edges)
-    return [
-        replace(
-            by_id[name],
-            needs=tuple(sorted(before for before, _ in incoming if leader[before] != leader[name])),
-            together=leader[name] if size[leader[name]] > 1 else None,
-        )
-        for size, incoming, name in _walk(by_id, edges, leader)
-    ]
+    soft = {edge for edge in rather if edge[0] in by_id and edge[1] in by_id and edge[0] != edge[1]} - hard
+    if not hard | soft:
+        alone = dict.fromkeys(by_id, ())
+        return list(_walk(by_id, alone, alone, []))
+    graph = _graph(by_id, hard | soft)
+    circles = _circles(graph)
+    # Of the preferences on a circle all are dropped.
+    while dropped := [edge for edge in soft if any(edge[0] in it and edge[1] in it for it in circles)]:
+        graph.remove_edges_from(dropped)
+        soft.difference_update(dropped)
+        circles = _circles(graph)
+    return list(_walk(by_id, graph.pred, graph.succ, circles))
 
 
 def _groups(steps: Iterable[Step]) -> list[list[str]]:
@@ -60,63 +60,46 @@ def _graph(nodes: Iterable[str], edges: Iterable[Edge]) -> nx.DiGraph[str]:
     return graph
 
 
-def _components(by_id: dict[str, Step], edges: set[Edge]) -> list[set[str]]:
-    """Steps that wait for each other in a circle; without any edge each stands alone."""
-    if not edges:
-        return [{name} for name in by_id]
+def _circles(graph: nx.DiGraph[str]) -> list[set[str]]:
+    """Steps that wait for each other."""
     import networkx as nx
 
-    return list(nx.strongly_connected_components(_graph(by_id, edges)))
+    return [members for members in nx.strongly_connected_components(graph) if len(members) > 1]
 
 
-def _harmless(by_id: dict[str, Step], hard: set[Edge], soft: set[Edge]) -> set[Edge]:
-    """The preferences that close no cycle; of those on one, all are dropped."""
-    while soft:
-        components = [c for c in _components(by_id, hard | soft) if len(c) > 1]
-        inside = (
-            {edge for edge in soft for c in components if edge[0] in c and edge[1] in c} if components else set[Edge]()
-        )
-        if not inside:
-            break
-        soft = soft - inside
-    return soft
-
-
-def _leaders(by_id: dict[str, Step], edges: set[Edge]) -> dict[str, str]:
+def _leaders(by_id: Mapping[str, Step], circles: Iterable[set[str]]) -> dict[str, str]:
     """Each step's node: itself, or the first of the steps that can only run as one statement."""
-    leader: dict[str, str] = {}
-    for component in _components(by_id, edges):
-        members = sorted(component)
-        if len(members) > 1:
-            verbs = {by_id[name].verb for name in members}
-            places = {by_id[name].connection for name in members}
-            if len(verbs) > 1 or len(places) > 1 or not verbs <= _TOGETHER:
-                raise ReconcilerError(
-                    "these steps wait for each other and no order can satisfy all",
-                    details=tuple(members),
-                    why="each needs another of them to be done before",
-                    todo="split them over two plans with --only, or make the constraint that binds them deferrable",
-                )
+    leader = {name: name for name in by_id}
+    for circle in circles:
+        members = sorted(circle)
+        verbs = {by_id[name].verb for name in members}
+        places = {by_id[name].connection for name in members}
+        if len(verbs) > 1 or len(places) > 1 or not verbs <= _TOGETHER:
+            raise ReconcilerError(
+                "these steps wait for each other and no order can satisfy all",
+                details=tuple(members),
+                why="each needs another of them to be done before",
+                todo="split them over two plans with --only, or make the constraint that binds them deferrable",
+            )
         leader |= dict.fromkeys(members, members[0])
     return leader
 
 
 def _walk(
-    by_id: dict[str, Step], edges: set[Edge], leader: dict[str, str]
-) -> Iterable[tuple[dict[str, int], list[Edge], str]]:
+    by_id: Mapping[str, Step],
+    before: Mapping[str, Iterable[str]],
+    after: Mapping[str, Iterable[str]],
+    circles: Iterable[set[str]],
+) -> Iterator[Step]:
+    leader = _leaders(by_id, circles)
     members: dict[str, list[str]] = {}
-    incoming: dict[str, list[Edge]] = {}
-    for name in by_id:
-        members.setdefault(leader[name], []).append(name)
-        incoming[name] = []
-    waits: dict[str, set[str]] = {head: set() for head in members}
-    frees: dict[str, set[str]] = {head: set() for head in members}
-    for before, after in edges:
-        incoming[after].append((before, after))
-        if leader[before] != leader[after]:
-            waits[leader[after]].add(leader[before])
-            frees[leader[before]].add(leader[after])
-    size = {head: len(names) for head, names in members.items()}
+    needs: dict[str, tuple[str, ...]] = {}
+    waits = dict.fromkeys(by_id, 0)
+    """For each node the edges that still hold it back."""
+    for name, head in leader.items():
+        members.setdefault(head, []).append(name)
+        needs[name] = tuple(sorted(other for other in before[name] if leader[other] != head))
+        waits[head] += len(needs[name])
     ready: dict[str, list[str]] = {}
     for head in members:
         if not waits[head]:
@@ -126,12 +109,13 @@ def _walk(
         if here is None or not ready.get(here):
             here = min((heads[0], place) for place, heads in ready.items() if heads)[1]
         head = heapq.heappop(ready[here])
+        together = head if len(members[head]) > 1 else None
         for name in members[head]:
-            yield size, incoming[name], name
-        for freed in sorted(frees[head]):
-            waits[freed].discard(head)
-            if not waits[freed]:
-                heapq.heappush(ready.setdefault(by_id[freed].connection, []), freed)
+            yield by_id[name].having(needs=needs[name], together=together)
+            for freed in (leader[other] for other in after[name] if leader[other] != head):
+                waits[freed] -= 1
+                if not waits[freed]:
+                    heapq.heappush(ready.setdefault(by_id[freed].connection, []), freed)
 
 
 def runs(steps: Iterable[Step]) -> list[tuple[str, list[Step]]]:

@@ -100,6 +100,12 @@ class Step:
     undo_passes: tuple[str, ...] = ()
     """Those that would refuse to take it back."""
 
+    def having(self, **fields: object) -> Step:
+        """The same step but for these fields: `dataclasses.replace` without its checks, for plans of many steps."""
+        step = object.__new__(Step)
+        step.__dict__.update(self.__dict__, **fields)
+        return step
+
     @property
     def address(self) -> str:
         """The resource the step belongs to."""

@@ -143,6 +143,7 @@ def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey, ot
             same=on_keys("x", keys, "c", child.intent.key),
         )
     )
+    child.let_go += count
     if count and key.on_delete == "d":
         raise ReconcilerError(
             f"{parent.intent.address} would change {count} rows of {full_name(key.child)} by {key.name} (ON DELETE SET DEFAULT)",

@@ -39,6 +39,27 @@ def dependents(catalog: Catalog, roots: Sequence[TableName]) -> list[TableName]:
     return sorted(seen)
 
 
+def cyclic(catalog: Catalog, tables: Sequence[TableName]) -> set[TableName]:
+    """Tables whose foreign keys lead back to themselves."""
+    import networkx as nx
+
+    graph = _graph(catalog, tables)
+    found = {name for members in nx.strongly_connected_components(graph) if len(members) > 1 for name in members}
+    return found | {name for name in graph if graph.has_edge(name, name)}
+
+
+def _graph(catalog: Catalog, tables: Sequence[TableName]) -> nx.DiGraph[TableName]:
+    """The tables' foreign keys among themselves, parents first."""
+    import networkx as nx
+
+    graph: nx.DiGraph[TableName] = nx.DiGraph()
+    graph.add_nodes_from(tables)
+    graph.add_edges_from(
+        (key.parent, name) for name in tables for key in catalog.tables[name].references if key.parent in graph
+    )
+    return graph
+
+
 @dataclass
 class Reach:
     """Temporary tables of what is reached on one side: how they are made, and how each is filled.
@@ -101,7 +122,7 @@ class _Side:
 
     def cyclic(self, table: TableName) -> bool:
         members = self.component[table]
-        return len(members) > 1 or any(key.parent == table for key in self.keys_into(table))
+        return len(members) > 1 or any(key.parent == table for key in self.catalog.tables[table].references)
 
     def from_outside(self, table: TableName) -> Composable:
         """Rows that are roots, or whose keys lead to what other components, or the other side, reach."""
@@ -169,11 +190,7 @@ def scopes(
     """A condition for each table of the closure that this side has, and what it stands on; `prefix` keeps names apart."""
     import networkx as nx
 
-    graph: nx.DiGraph[TableName] = nx.DiGraph()
-    graph.add_nodes_from(tables)
-    graph.add_edges_from(
-        (key.parent, name) for name in tables for key in catalog.tables[name].references if key.parent in tables
-    )
+    graph = _graph(catalog, tables)
     components = [tuple(sorted(members)) for members in nx.strongly_connected_components(graph)]
     component = {name: members for members in components for name in members}
     numbers = {name: number for number, name in enumerate(tables)}

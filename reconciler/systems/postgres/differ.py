@@ -41,6 +41,9 @@ from reconciler.systems.postgres.session import Composable, Row, Session, explai
 BYTES_A_FETCH = 4 << 20
 """Of keys sent to the source at a time."""
 FAR_APART = 0.98
+"""As one estimate of rows to the other: nobody hashes twice to learn that such tables differ."""
+FEW = 1_000
+"""Rows up to which the server's guess at a temporary table is good enough, and asking for one row each is quick."""
 
 
 @dataclass
@@ -58,6 +61,8 @@ class Found:
     missing: int = 0
     changed: int = 0
     extra: int = 0
+    let_go: int = 0
+    """Rows that a delete of others sets NULL in."""
     waits: str = ""
     """The resource that changes the rows it looks at, so that it can only be planned afterwards."""
     refused: ReconcilerError | None = None
@@ -176,11 +181,12 @@ def diff(session: Session, found: Found, *, count_extra: bool) -> None:
     """Fill `rc_d_N` and `rc_s_N`."""
     intent = found.intent
     try:
-        _find_candidates(session, found)
-        _check_keys(session, found)
-        _judge_by_key(session, found)
-        stage_rows(session, found)
-        _decide(session, found)
+        candidates = _find_candidates(session, found)
+        _check_keys(session, found, candidates)
+        if candidates:
+            _judge_by_key(session, found)
+            stage_rows(session, found, candidates)
+            _decide(session, found)
         if count_extra or intent.on_extra is OnExtra.DELETE or intent.root:
             _count_extra(session, found)
     except psycopg.Error as error:
@@ -214,7 +220,8 @@ def is_here(session: Session, intent: Intent) -> bool:
     return isinstance(intent.source, LinesSource) or intent.source.session is session
 
 
-def _find_candidates(session: Session, found: Found) -> None:
+def _find_candidates(session: Session, found: Found) -> int:
+    """How many rows may differ."""
     intent, keys = found.intent, found.keys
     types = (
         {n: c.type for n, c in intent.source.table.columns.items()} if isinstance(intent.source, TableSource) else {}
@@ -238,16 +245,16 @@ def _find_candidates(session: Session, found: Found) -> None:
     if is_here(session, intent):
         source_rows = q("({})", source)
     elif _identical(session, found, columns, types, source_types):
-        return
+        return 0
     else:
         assert isinstance(intent.source, TableSource)
         blocks = intent.source.session.copy_out(q("COPY ({}) TO STDOUT", source))
         found.source_rows = session.copy_in(q("COPY {} FROM STDIN", intent.temp("k")), blocks)
-        session.run(q("ANALYZE {}", intent.temp("k")))
+        _analyze(session, intent.temp("k"), found.source_rows)
         source_rows = intent.temp("k")
     # Rows only the target has matter where they may be deleted, or may be in the source outside of its scope.
     extras = intent.on_extra is OnExtra.DELETE or intent.source.scope.where is not None
-    session.fill(
+    candidates = session.fill(
         q("{} ({}, kind)", intent.temp("d"), join([ident(k) for k in keys])),
         q(
             "SELECT {values}, CASE WHEN t.{k} IS NULL THEN 'm' WHEN s.{k} IS NULL THEN 'x' ELSE 'c' END"
@@ -260,7 +267,13 @@ def _find_candidates(session: Session, found: Found) -> None:
             on=on_keys("s", keys, "t", keys),
         ),
     )
-    session.run(q("ANALYZE {}", intent.temp("d")))
+    _analyze(session, intent.temp("d"), candidates)
+    return candidates
+
+
+def _analyze(session: Session, table: Composable, rows: int) -> None:
+    if rows > FEW:
+        session.run(q("ANALYZE {}", table))
 
 
 def _identical(
@@ -304,12 +317,13 @@ def _identical(
     return here == there
 
 
-def _check_keys(session: Session, found: Found) -> None:
+def _check_keys(session: Session, found: Found, candidates: int) -> None:
     """A key must be a key on both sides: no NULL in it, nothing twice."""
     intent, keys = found.intent, found.keys
     key_list = join([ident(k) for k in keys])
     where = join([q("{} IS NULL", ident(k)) for k in keys], " OR ")
-    if not all(intent.target.columns[c].not_null for c in intent.key) or isinstance(intent.source, LinesSource):
+    not_null = isinstance(intent.source, TableSource) and all(intent.target.columns[c].not_null for c in intent.key)
+    if candidates and not not_null:
         nulls = session.value(q("SELECT count(*) FROM {} WHERE kind <> 'x' AND ({})", intent.temp("d"), where))
         if nulls:
             raise ReconcilerError(
@@ -361,7 +375,7 @@ def _judge_by_key(session: Session, found: Found) -> None:
         )  # fmt: skip
 
 
-def stage_rows(session: Session, found: Found) -> None:
+def stage_rows(session: Session, found: Found, candidates: int) -> None:
     """Bring the rows that may differ, whole, into the target's types."""
     intent, keys = found.intent, found.keys
     names = [c.name for c in found.written]
@@ -376,30 +390,34 @@ def stage_rows(session: Session, found: Found) -> None:
         assert isinstance(intent.source, TableSource)
         there = intent.source.session
         # Looked up one by one where there is an index: a merge would read the whole table once for every batch of keys.
-        joins = "off" if intent.source.table.unique_on(intent.key) else "on"
-        there.run(q("SET LOCAL enable_mergejoin = {0}; SET LOCAL enable_hashjoin = {0}", raw(joins)))
-        for arrays in _batches(session, found):
+        one_by_one = candidates > FEW and intent.source.table.unique_on(intent.key)
+        if one_by_one:
+            there.run("SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off")
+        for arrays in _batches(session, found, candidates):
             session.copy_in(q("COPY {} FROM STDIN", into), _fetch(found, names, arrays))
-        there.run("SET LOCAL enable_mergejoin = on; SET LOCAL enable_hashjoin = on")
+        if one_by_one:
+            there.run("SET LOCAL enable_mergejoin = on; SET LOCAL enable_hashjoin = on")
         if intent.source.scope.where is not None:
             session.run(
                 q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"), s=intent.temp("s"),
                   on=on_keys("d", keys, "s", intent.key))
             )  # fmt: skip
-    session.run(q("ANALYZE {}", intent.temp("s")))
+    _analyze(session, intent.temp("s"), candidates)
     if intent.on_extra is OnExtra.KEEP:
         session.run(q("DELETE FROM {} WHERE kind = 'x'", intent.temp("d")))
 
 
-def _batches(session: Session, found: Found) -> Iterator[Sequence[str]]:
+def _batches(session: Session, found: Found, candidates: int) -> Iterator[Sequence[str]]:
     """The keys to fetch as array literals, one for each key column, so many at a time."""
     intent = found.intent
     scoped = raw("true") if intent.source.scope.where is not None else raw("kind <> 'x'")
-    size = join([q("octet_length({}::text) + 3", ident(k)) for k in found.keys], " + ")
-    rows, keys_a_fetch = session.one(
-        q("SELECT count(*), {most} / greatest(ceil(avg({size}))::int, 1) FROM {d} WHERE {scoped}", most=lit(BYTES_A_FETCH),
-          size=size, d=intent.temp("d"), scoped=scoped)
-    )  # fmt: skip
+    rows, keys_a_fetch = candidates, FEW
+    if candidates > FEW:
+        size = join([q("octet_length({}::text) + 3", ident(k)) for k in found.keys], " + ")
+        rows, keys_a_fetch = session.one(
+            q("SELECT count(*), {most} / greatest(ceil(avg({size}))::int, 1) FROM {d} WHERE {scoped}", most=lit(BYTES_A_FETCH),
+              size=size, d=intent.temp("d"), scoped=scoped)
+        )  # fmt: skip
     for skip in range(0, rows, keys_a_fetch or 1):
         yield session.one(
             q("SELECT {arrays} FROM (SELECT * FROM {d} WHERE {scoped} LIMIT {n} OFFSET {skip}) d",
@@ -427,9 +445,10 @@ def _fetch(found: Found, names: Sequence[str], arrays: Sequence[str]) -> Iterato
 def _decide(session: Session, found: Found) -> None:
     """Compare candidates column by column and keep what the spec wants changed."""
     intent, keys = found.intent, found.keys
-    found.missing = session.value(q("SELECT count(*) FROM {} WHERE kind = 'm'", intent.temp("d")))
-    candidates = session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
-    if not candidates:
+    found.missing, in_both = session.one(
+        q("SELECT count(*) FILTER (WHERE kind = 'm'), count(*) FILTER (WHERE kind = 'c') FROM {}", intent.temp("d"))
+    )
+    if not in_both:
         return
     flags = changed_flags(found, raw("s"), raw("t"))
     session.run(

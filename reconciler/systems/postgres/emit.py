@@ -51,16 +51,15 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
     if found.missing:
         columns = {c.name: _type(found, c) for c in (*found.written, *found.defaults)}
         steps.append(_step(session, found, Verb.INSERT, columns, found.missing, _insert_lines(found), notes))
-    nulled = session.value(q("SELECT count(*) FROM {} WHERE kind = 'n'", intent.temp("d")))
-    if found.changed or nulled:
+    if found.changed or found.let_go:
         summary, touched = _column_summary(session, found) if found.changed else ("", [])
-        let_go = _let_go(session, found) if nulled else []
+        let_go = _let_go(session, found) if found.let_go else []
         decided = [intent.target.columns[intent.newer]] if intent.newer else []
         columns = {c.name: _type(found, c) for c in (*_key_columns(found), *touched, *let_go, *decided)}
         update_notes = (f"columns: {summary}",) if summary else ()
-        lines = _update_lines(found, nulled > 0)
+        lines = _update_lines(found)
         steps.append(
-            _step(session, found, Verb.UPDATE, columns, found.changed + nulled, lines, (*update_notes, *notes))
+            _step(session, found, Verb.UPDATE, columns, found.changed + found.let_go, lines, (*update_notes, *notes))
         )
     if found.extra:
         columns = {c.name: _type(found, c) for c in intent.target.columns.values() if not c.generated}
@@ -166,7 +165,7 @@ _REASON = {
 }
 
 
-def _update_lines(found: Found, nulled: bool) -> Composable:
+def _update_lines(found: Found) -> Composable:
     intent = found.intent
     keys = _keys("d", found)
     position = {c.name: raw(f"d.m[{n}]") for n, c in enumerate(found.compared, 1)}
@@ -182,7 +181,7 @@ def _update_lines(found: Found, nulled: bool) -> Composable:
         order=_order_columns(keys), d=intent.temp("d"), s=intent.temp("s"), on=on_keys("d", found.keys, "s", intent.key),
         t=relation(intent.target.name), same=on_keys("d", found.keys, "t", intent.key)
     )  # fmt: skip
-    if nulled:
+    if found.let_go:
         query = q("{} UNION ALL {}", query, _nulled_lines(found))
     return q("SELECT line FROM ({}) q ORDER BY {}, line", query, join([ident(f"o{n}") for n in range(len(keys))]))
 

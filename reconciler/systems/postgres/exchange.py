@@ -44,7 +44,10 @@ class Reached:
         here, there = _sums(self.target, both), _sums(self.source, both)
         differ = [name for name in both if here[name] != there[name]]
         news = [
-            name for name in differ if _tell(self.target, self.source, name) + _tell(self.source, self.target, name)
+            name
+            for name in differ  # a side that reaches no row has nothing to tell
+            if (here[name][1] and _tell(self.target, self.source, name))
+            + (there[name][1] and _tell(self.source, self.target, name))
         ]
         for side in (self.target, self.source):
             side.run([_merge(side, name) for name in differ])
@@ -67,9 +70,7 @@ def _sums(side: Reach, tables: Sequence[TableName]) -> dict[TableName, Row]:
 
 def _tell(giver: Reach, taker: Reach, table: TableName) -> int:
     """Send what one side reaches; how much of it the other had not been told before comes back."""
-    known = q("SELECT count(*) FROM {}", taker.given[table])
-    before: int = taker.session.value(known)
-    taker.session.run(q("DELETE FROM {}", taker.given[table]))
+    before = taker.session.run(q("DELETE FROM {}", taker.given[table]))
     query = q("SELECT DISTINCT * FROM {}", giver.reached[table])
     if giver.session is taker.session:
         return taker.session.run(q("INSERT INTO {} {}", taker.given[table], query)) - before

@@ -15,6 +15,7 @@ from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import Intent, Parent, alias, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
+KEYS_A_QUESTION = 20
 ByTable = Mapping[TableName, Sequence[Found]]
 
 
@@ -37,15 +38,22 @@ def check_parents(session: Session, founds: Sequence[Found]) -> None:
                         _null_out(session, found, key, by_table)
                     case Parent.SKIP:
                         again |= _skip(session, found, key, by_table)
-    for found in founds:
-        for key in found.intent.target.references:
-            if not _concerned(found, key) or found.intent.parent_policy(key) is not Parent.FAIL:
-                continue
-            count, example = session.one(
-                q("SELECT count(*), min(concat_ws(', ', {})) FROM ({}) o", join([ident("o", c) for c in key.columns]),
-                  _orphans(found, key, by_table))
-            )  # fmt: skip
+    asked = [
+        (found, key)
+        for found in founds
+        for key in found.intent.target.references
+        if _concerned(found, key) and found.intent.parent_policy(key) is Parent.FAIL
+    ]
+    for start in range(0, len(asked), KEYS_A_QUESTION):
+        batch = asked[start : start + KEYS_A_QUESTION]
+        questions = [
+            q("SELECT {}, count(*), min(concat_ws(', ', {})) FROM ({}) o", lit(number),
+              join([ident("o", c) for c in key.columns]), _orphans(found, key, by_table))
+            for number, (found, key) in enumerate(batch)
+        ]  # fmt: skip
+        for number, count, example in sorted(session.rows(join(questions, " UNION ALL "))):
             if count:
+                found, key = batch[number]
                 shown = "" if set(key.columns) & found.intent.sensitive else f", e.g. {example}"
                 problems.append(
                     f"{found.intent.label}: {count} rows, constraint {key.name}: no {full_name(key.parent)}"

@@ -13,7 +13,7 @@ from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
-from reconciler.systems.postgres.catalog import Catalog
+from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.described import RowsOf, tables_of_objects
 from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
 from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
@@ -252,6 +252,10 @@ def _protect(founds: Sequence[Found], out: Emitted) -> None:
             found.changed = found.extra = 0
 
 
+def _tables(founds: Sequence[Found]) -> dict[TableName, Table]:
+    return {found.intent.target.name: found.intent.target for found in founds}
+
+
 def _edges(
     founds: Sequence[Found],
     of_table: Mapping[tuple[TableName, Verb], list[Step]],
@@ -262,8 +266,7 @@ def _edges(
     def must(before: list[Step], after: list[Step]) -> None:
         out.must += [(one.id, other.id) for one in before for other in after]
 
-    for name in sorted({found.intent.target.name for found in founds}):
-        table = next(found.intent.target for found in founds if found.intent.target.name == name)
+    for name, table in sorted(_tables(founds).items()):
         inserts, updates, deletes = (of_table.get((name, verb), []) for verb in (Verb.INSERT, Verb.UPDATE, Verb.DELETE))
         for before, after in ((deletes, inserts), (deletes, updates), (inserts, updates)):
             if not (name in freed and before is inserts):
@@ -287,8 +290,9 @@ def _edges(
 def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted) -> None:
     events = {Verb.INSERT: "INSERT", Verb.UPDATE: "UPDATE", Verb.DELETE: "DELETE"}
     written = {full_name(name) for name, _ in of_table}
+    tables = _tables(founds)
     for (name, verb), steps in sorted(of_table.items(), key=lambda item: (item[0][0], item[0][1].value)):
-        table = next(found.intent.target for found in founds if found.intent.target.name == name)
+        table = tables[name]
         count = sum(step.count for step in steps)
         if verb is Verb.DELETE:
             out.hazards.append(

@@ -35,15 +35,18 @@ def more_risks(
     session: Session, founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted
 ) -> None:
     """What the catalog alone cannot tell."""
+    of_step = {found.intent.step_id(verb): found for found in founds for verb in ("update", "delete")}
     for (_, verb), steps in sorted(of_table.items(), key=lambda item: (item[0][0], item[0][1].value)):
-        members = {step.id: found for found in founds for step in steps if step.id == found.intent.step_id(verb.value)}
+        if verb is Verb.INSERT:
+            continue
+        members = {step.id: of_step[step.id] for step in steps}
         if verb is Verb.DELETE:
             out.hazards += [it for id_, found in members.items() for it in _along(session, found, id_)]
         if verb is Verb.UPDATE:
             out.hazards += [it for id_, found in members.items() for it in _newer(session, found, id_)]
         # What goes along with others, or because it is a duplicate, was asked for otherwise.
         declared = [it for it in members.values() if verb is Verb.UPDATE or it.intent.on_extra is OnExtra.DELETE]
-        if verb in (Verb.DELETE, Verb.UPDATE) and not any(it.intent.finds for it in declared):
+        if not any(it.intent.finds for it in declared):
             out.hazards += _whole(session, verb, declared, steps)
 
 
