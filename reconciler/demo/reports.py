@@ -24,7 +24,9 @@ _CONVERGED = "converged: nothing is left to do"
 
 def overview(walk: Walk) -> None:
     """The damage at a glance."""
-    walk.heading("What differs from what the specs say: `status` counts, and changes nothing; it ends with 1, for checks fail")
+    walk.heading(
+        "What differs from what the specs say: `status` counts, and changes nothing; it ends with 1, for checks fail"
+    )
     walk.run("status", code=Exit.ERROR, says="0 resources are in sync")
 
 
