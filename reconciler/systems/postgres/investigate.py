@@ -179,9 +179,11 @@ _MASSES: LiteralString = (
 def _group(session: Session, log: Log, after: Composable) -> None:
     """The one scan of everything. Its rows are grouped by what they hold; what that means is worked out for groups only."""
     words = ("schema", "table", "operation", "role", "application", "client", "plan")
-    held = {word: q("{}::text", log.value(word)) for word in words if log.has(word)}
+    held: dict[str, Composable] = {word: q("{}::text", log.value(word)) for word in words if log.has(word)}
     held["tx"] = log.value("tx") if log.has("tx") else log.at  # records of one moment, where the log knows no more
-    meant = {word: q("nullif({}, '')", ident(word)) if word in held else raw("NULL") for word in words[3:]}
+    meant: dict[str, Composable] = {
+        word: q("nullif({}, '')", ident(word)) if word in held else raw("NULL") for word in words[3:]
+    }
     meant |= {
         "schema": ident("schema") if "schema" in held else raw("'public'"),
         "table": ident("table"),
