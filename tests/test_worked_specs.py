@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from reconciler.cli.init import SPEC
 from reconciler.spec import json_schema, load
 
 SPECS = Path(__file__).parent.parent / "specs"
@@ -27,6 +28,13 @@ def test_the_story_of_the_catalog_is_told_with_the_worked_spec() -> None:
     assert (SPECS / "catalog-thumbnails.yaml").read_text("utf-8").replace(
         "CATALOG_DATABASE_URL", "PRODUCTION_URL"
     ) in story
+
+
+def test_the_starter_is_what_init_writes_and_its_story_is_told_with_it() -> None:
+    starter = (SPECS / "starter.yaml").read_text("utf-8")
+    assert starter == SPEC
+    story = (SPECS.parent / "tests" / "scenarios" / "starter.txt").read_text("utf-8")
+    assert starter.replace(":DATABASE_URL", ":PRODUCTION_URL").replace(":BACKUP_DATABASE_URL", ":BACKUP_URL") in story
 
 
 def test_a_page_restores_rows_and_records() -> None:

@@ -13,14 +13,14 @@ version: 1
 
 connections:
   # Credentials stay in the environment (or in .env); a spec never holds one.
-  production: { postgres: "${env:DATABASE_URL}" }
-  backup:     { postgres: "${env:BACKUP_DATABASE_URL}" }
+  app:        { postgres: "${env:DATABASE_URL}" }
+  app_backup: { postgres: "${env:BACKUP_DATABASE_URL}" }
 
 collections:
-  # Rows that the backup has and production lacks come back; rows that differ are set to what the backup has.
-  publications:
-    table: production.publications   # connection.table, or connection.schema.table
-    source: backup                   # the table of the same name there
+  # Rows that the backup has and the app lacks come back; rows that differ are set to what the backup has.
+  articles:
+    table: app.articles              # connection.table, or connection.schema.table
+    source: app_backup               # the table of the same name there
     # where: owner_id = 'me'         # only these rows, on both sides
     # on_changed: keep               # leave rows that differ as they are
     # on_extra: delete               # rows the backup lacks go; never more than max_delete
@@ -46,7 +46,7 @@ def command(folder: Path) -> None:
     from reconciler.cli.terminal import tell
 
     files = {
-        "specs/publications.yaml": SPEC,
+        "specs/starter.yaml": SPEC,
         "specs/reconciler.schema.json": json.dumps(spec.json_schema(), indent=2, ensure_ascii=False) + "\n",
         "plans/.gitkeep": "",
         ".env.example": ENVIRONMENT,

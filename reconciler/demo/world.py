@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.embedded import cluster
-from reconciler.systems.postgres.session import Session, connect, ident, lit, q, raw
+from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.postgres.session import Session, connect, explained, ident, lit, q, raw
 
 HERE = Path(__file__).parent
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -50,6 +51,16 @@ class World:
     def value(self, database: str, sql: str) -> str:
         with self.database(database) as session:
             return str(session.value(raw(sql)))
+
+    def refused(self, database: str, sql: str) -> str:
+        """What the database says to a statement that it does not carry out; nothing if it does."""
+        with self.database(database) as session:
+            try:
+                with explained("trying it", database):
+                    session.run(raw(sql))
+            except ReconcilerError as error:
+                return error.why or ""
+            return ""
 
     def script(self, database: str, name: str) -> None:
         """Run one of the database's own files."""

@@ -1,4 +1,4 @@
-"""A table's past out of a log of a million records, beside a DISTINCT ON written by hand; and a log investigated.
+"""A table's past out of a log of a million records, beside a DISTINCT ON written by hand; and logs investigated.
 
 `pytest -n 0 -s tests/bench/test_audit_log.py`; RECONCILER_BENCH_ROWS sets another size. Ratios are printed; only results are asserted,
 for times on shared machines vary.
@@ -7,6 +7,8 @@ for times on shared machines vary.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.investigate import Limits, investigate
 from reconciler.systems.postgres.session import connect
 from tests.postgres import Database
+from tests.scenarios.scenario import parse
 
 RECORDS = int(os.environ.get("RECONCILER_BENCH_ROWS", "1000000"))
 LOG = (Path(__file__).parent.parent / "audit" / "log.sql").read_text("utf-8")
@@ -82,3 +85,23 @@ def test_a_log_is_investigated(database: Database) -> None:
             log = find_log(catalog, "production", None)
             took = timed(lambda: investigate(session, catalog, log, None, Limits()))
     print(f"\ninvestigate, {RECORDS:,} records: a scan {scan:.2f} s, all of it {took:.2f} s, ratio {took / scan:.2f}")
+
+
+def test_the_night_of_the_catalog_is_told_at_once(place: Path, database: Database) -> None:
+    """The log of the second field report, with all that a user waits for: the program's start and the connection too."""
+    story = parse((Path(__file__).parent.parent / "scenarios" / "catalog_thumbnails.txt").read_text("utf-8"))
+    database.sql(story.files["production.sql"])
+    (place / "spec.yaml").write_text('version: 1\nconnections: { catalog: { postgres: "${env:NIGHT_URL}" } }\n')
+    environment = {**os.environ, "NIGHT_URL": database.dsn, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    said: list[str] = []
+
+    def command(*words: str) -> None:
+        program = [sys.executable, "-m", "reconciler", *words]
+        done = subprocess.run(program, cwd=place, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+
+    start = min(timed(lambda: command("validate", "spec.yaml")) for _ in range(5))
+    took = min(timed(lambda: command("investigate", "catalog", "--spec", "spec.yaml")) for _ in range(5))
+    assert "public.audit_log: 120,770 records" in said[-1]
+    assert "111,082 rows, none had thumbnail_path, dhash or quality_score" in said[-1]
+    print(f"\ninvestigate, 120,770 records: {took:.2f} s, of which a command that reads nothing takes {start:.2f} s")

@@ -378,13 +378,13 @@ def test_validate_as_json_tells_errors(app: FakeApp, run: Run) -> None:
 def test_init_overwrites_nothing(app: FakeApp, run: Run) -> None:
     assert run("init", "new").exit_code == 0
     found = sorted(path.relative_to("new").as_posix() for path in Path("new").rglob("*") if path.is_file())
-    wanted = [".env.example", ".gitignore", "plans/.gitkeep", "specs/publications.yaml", "specs/reconciler.schema.json"]
+    wanted = [".env.example", ".gitignore", "plans/.gitkeep", "specs/reconciler.schema.json", "specs/starter.yaml"]
     assert found == wanted
-    Path("new/specs/publications.yaml").write_text("mine")
+    Path("new/specs/starter.yaml").write_text("mine")
     Path("new/.gitignore").write_text("*.log\n.env")
     Path("new/.env.example").unlink()
     assert run("init", "new").exit_code == 0
-    assert Path("new/specs/publications.yaml").read_text() == "mine"
+    assert Path("new/specs/starter.yaml").read_text() == "mine"
     assert Path("new/.gitignore").read_text() == "*.log\n.env\n.reconciler/\n"
     before = {path: path.read_bytes() for path in Path("new").rglob("*") if path.is_file()}
     assert run("init", "new").exit_code == 0
@@ -400,15 +400,15 @@ def test_init_brings_no_example_to_specs_that_are_there(app: FakeApp, run: Run) 
 def test_the_example_is_valid(app: FakeApp, run: Run) -> None:
     assert run("init").exit_code == 0
     spec = load([Path("specs")], environ={})
-    assert list(spec.resources()) == ["collections.publications"]
+    assert list(spec.resources()) == ["collections.articles"]
     assert spec.warnings == ()
     schema = json.loads(Path("specs/reconciler.schema.json").read_text())
     assert schema == json_schema() == json.loads(run("schema").stdout)
-    jsonschema.validate(yaml.safe_load(Path("specs/publications.yaml").read_text()), schema)
+    jsonschema.validate(yaml.safe_load(Path("specs/starter.yaml").read_text()), schema)
 
 
 def test_what_the_example_suggests_is_valid_too(app: FakeApp, run: Run) -> None:
     assert run("init").exit_code == 0
-    path = Path("specs/publications.yaml")
+    path = Path("specs/starter.yaml")
     path.write_text(re.sub(r"^    # (?=\w+: )", "    ", path.read_text(), flags=re.M))
-    assert list(load([Path("specs")], environ={}).resources()) == ["collections.publications"]
+    assert list(load([Path("specs")], environ={}).resources()) == ["collections.articles"]

@@ -6,6 +6,8 @@
 - `table production public.documents` prints all rows, in the order of their text
 - `cat plans/restore.plan.md` prints a file
 
+A file that begins with `#!` is a program; `#!<python>` is this Python.
+
 Rows are printed exactly: columns are parted by `|`, NULL is `\\N`, and in values `\\`, `|` and line ends are escaped.
 What differs from run to run is replaced in what is printed: `<id>`, `<sha256>`, `<fingerprint>`, `<port>` …
 """
@@ -17,6 +19,7 @@ import difflib
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +81,8 @@ class Runner:
             path = self._folder / name
             assert path.resolve().is_relative_to(self._folder.resolve()), f"{name} is outside of the folder"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+            path.write_text(text.replace("<python>", sys.executable, 1) if text.startswith("#!") else text, "utf-8")
+            path.chmod(0o755 if text.startswith("#!") else 0o644)
 
     def run(self, text: str) -> Outcome:
         """Carry out one command; what it printed is as a scenario says it."""

@@ -75,10 +75,20 @@ class Log:
     @property
     def operation(self) -> Composable:
         """INSERT, UPDATE, DELETE or TRUNCATE; also where the log has only their first letters."""
+        return self.meaning(self.value("operation"))
+
+    def meaning(self, operation: Composable) -> Composable:
+        """The same of what a record holds."""
         if self.layout == OURS:
-            return self.value("operation")
+            return operation
         return q("CASE upper(left({}::text, 1)) WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE'"
-                 " WHEN 'T' THEN 'TRUNCATE' END", self.value("operation"))  # fmt: skip
+                 " WHEN 'T' THEN 'TRUNCATE' END", operation)  # fmt: skip
+
+    def tells(self, operation: str) -> Composable:
+        """Whether a record is of this operation; cheaper than to compare `operation`."""
+        if self.layout == OURS:
+            return q("{} = {}", self.value("operation"), lit(operation))
+        return q("left({}::text, 1) IN ({}, {})", self.value("operation"), lit(operation[0]), lit(operation[0].lower()))
 
     def image(self, word: str) -> Composable:
         """The row before (`old`) or after (`new`), as jsonb."""
@@ -95,6 +105,13 @@ class Log:
         if type_.endswith("hstore"):
             return q("hstore_to_jsonb({})", self.value(word))
         return self.value(word) if type_ == "jsonb" else q("{}::jsonb", self.value(word))
+
+    @property
+    def plain(self) -> bool:
+        """Whether its images are columns of it, which cost nothing to name several times."""
+        return self.layout != LOGGED_ACTIONS and all(
+            self._column(word).type == "jsonb" for word in ("old", "new") if word in self.columns
+        )
 
     def key(self, column: str, position: int) -> Composable:
         """The text of one column of a record's primary key: from the key as an object or a list, else from its images."""

@@ -8,6 +8,7 @@ Invariant: a column that is dropped or added later never makes a writer fail; wh
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
@@ -49,7 +50,7 @@ BEGIN
     SELECT this_tx, this_moment, {schema}, {table}, TG_OP, this_role, this_program, this_address, this_query, {key_of_b}, {before}, {after},
       this_plan, this_reason
     FROM (SELECT row_number() OVER () AS n, to_jsonb(o.*) AS r FROM old_rows o) b
-    JOIN (SELECT row_number() OVER () AS n, to_jsonb(o.*) AS r FROM new_rows o) a USING (n);
+    JOIN (SELECT row_number() OVER () AS n, to_jsonb(o.*) AS r FROM new_rows o) a USING (n){differing};
   ELSIF TG_OP = 'INSERT' THEN
     INSERT INTO {log} ({columns})
     SELECT this_tx, this_moment, {schema}, {table}, TG_OP, this_role, this_program, this_address, this_query, {key}, NULL, {image},
@@ -77,9 +78,10 @@ _OF_TRUNCATE: LiteralString = (
     "INSERT INTO {log} ({columns}) SELECT $1, $2, {schema}, {table}, 'TRUNCATE', $3, $4, $5, $6, {key}, {image}, NULL, $7, $8"
     " FROM (SELECT to_jsonb(o.*) AS r FROM ONLY {{}} o OFFSET 0) a"
 )
-_DIFFERENT: LiteralString = (
-    "coalesce((SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each({one}) e"
-    " WHERE {other} -> e.key IS DISTINCT FROM e.value), '{{}}')"
+_DIFFERING: LiteralString = (
+    "\n    CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') AS before,"
+    " coalesce(jsonb_object_agg(e.key, i.r -> e.key), '{{}}') AS after"
+    "\n      FROM (SELECT {after} AS r OFFSET 0) i, jsonb_each({before}) e WHERE i.r -> e.key IS DISTINCT FROM e.value) d"
 )
 _WRITTEN = (
     "tx_id", "statement_at", "table_schema", "table_name", "operation", "role", "application_name", "client_addr", "query", "key",
@@ -128,11 +130,11 @@ def create_function(session: Session, it: Audited) -> str:
     image = _image(it, raw("a.r"))
     key = _key(it, raw("a.r"))
     truncate = q(_OF_TRUNCATE, **named, key=key, image=image).as_string(session.connection).replace("%", "%%")
-    before, after = (_image(it, raw("b.r")), image)
-    if it.changed:
-        before, after = (q(_DIFFERENT, one=one, other=other) for one, other in ((before, after), (after, before)))
-    body = q(_BODY, **named, query=raw("current_query()" if it.query else "NULL"), key_of_b=_key(it, raw("b.r")), before=before,
-             after=after, key=key, image=image, of_truncate=lit(truncate.replace("{}", "%s")))  # fmt: skip
+    before = _image(it, raw("b.r"))
+    body = q(_BODY, **named, query=raw("current_query()" if it.query else "NULL"), key_of_b=_key(it, raw("b.r")), key=key, image=image,
+             before=raw("d.before") if it.changed else before, after=raw("d.after") if it.changed else image,
+             differing=q(_DIFFERING, before=before, after=image) if it.changed else raw(""),
+             of_truncate=lit(truncate.replace("{}", "%s")))  # fmt: skip
     text = body.as_string(session.connection)
     return q("CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {} AS {}", relation(function_name(it.table)),
              raw(_SETTINGS), lit(text)).as_string(session.connection)  # fmt: skip
@@ -149,7 +151,13 @@ def _members(names: Sequence[str], row: Composable) -> Composable:
 
 
 def _key(it: Audited, row: Composable) -> Composable:
-    return _members(it.key, row) if it.key else raw("NULL::jsonb")
+    """Its columns put into an object that has their names: half the cost of one that is built."""
+    if not it.key:
+        return raw("NULL::jsonb")
+    made = q("{}::jsonb", lit(json.dumps(dict.fromkeys(it.key), ensure_ascii=False)))
+    for name in it.key:
+        made = q("jsonb_set_lax({}, ARRAY[{}], {} -> {})", made, lit(name), row, lit(name))
+    return made
 
 
 def _image(it: Audited, row: Composable) -> Composable:

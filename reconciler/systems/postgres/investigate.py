@@ -14,7 +14,16 @@ from typing import LiteralString
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.audit_log import EVENTS, Log, recording
 from reconciler.systems.postgres.catalog import Catalog, Table
-from reconciler.systems.postgres.losses import Again, Emptied, Finished, Lost, describe, finished_jobs, reinserted
+from reconciler.systems.postgres.losses import (
+    Again,
+    Emptied,
+    Finished,
+    Lost,
+    Picked,
+    describe,
+    finished_jobs,
+    reinserted,
+)
 from reconciler.systems.postgres.rows import full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
@@ -167,22 +176,28 @@ _MASSES: LiteralString = (
 )
 
 
-def mark(log: Log) -> Composable:
-    """What the records of one transaction, or of one statement where the log knows none, have in common."""
-    return q("{}::text", log.value("tx")) if log.has("tx") else q("({})::text", log.at)
-
-
 def _group(session: Session, log: Log, after: Composable) -> None:
-    """The one scan of everything."""
-    words = ("role", "application", "client", "plan")
-    values = join([q("nullif({}::text, '')", log.value(word)) for word in words])
-    schema = q("{}::text", log.value("schema")) if log.has("schema") else raw("'public'")
+    """The one scan of everything. Its rows are grouped by what they hold; what that means is worked out for groups only."""
+    words = ("schema", "table", "operation", "role", "application", "client", "plan")
+    held: dict[str, Composable] = {word: q("{}::text", log.value(word)) for word in words if log.has(word)}
+    held["tx"] = log.value("tx") if log.has("tx") else log.at  # records of one moment, where the log knows no more
+    meant: dict[str, Composable] = {
+        word: q("nullif({}, '')", ident(word)) if word in held else raw("NULL") for word in words[3:]
+    }
+    meant |= {
+        "schema": ident("schema") if "schema" in held else raw("'public'"),
+        "table": ident("table"),
+        "tx": raw("tx::text"),
+    }
+    meant["operation"] = log.meaning(ident("operation"))
     session.run(
-        q("INSERT INTO rc_groups SELECT {schema}, {tab}::text, {op}, {tx}, {values}, count(*), min({at}), max({at}) FROM {log} l WHERE {after}"
-          " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8", schema=schema, tab=log.value("table"), op=log.operation, tx=mark(log), values=values,
-          at=log.at, log=relation(log.name), after=after)
+        q("INSERT INTO rc_groups SELECT {meant}, n, first, last FROM (SELECT {held}, count(*) AS n, min({at}) AS first, max({at}) AS last"
+          " FROM {log} l WHERE {after} GROUP BY {by}) g",
+          meant=join([meant[word] for word in ("schema", "table", "operation", "tx", "role", "application", "client", "plan")]),
+          held=join([q("{} AS {}", value, ident(word)) for word, value in held.items()]), by=join(list(held.values())), at=log.at,
+          log=relation(log.name), after=after)
     )  # fmt: skip
-    session.run("ANALYZE rc_groups")
+    session.run("ANALYZE rc_groups (tab, op, tx)")
 
 
 def _tables(session: Session) -> list[TableName]:
@@ -205,7 +220,6 @@ def _choose(session: Session, live: Mapping[TableName, int], limits: Limits) -> 
         " ORDER BY (g.op IN ('DELETE', 'TRUNCATE')) DESC, g.n DESC LIMIT %s",
         ([n.schema for n in names], [n.name for n in names], counts, limits.rows, limits.least, limits.percent, MOST),
     )
-    session.run("ANALYZE rc_masses")
 
 
 def _recorded(
@@ -277,10 +291,11 @@ def _masses(
     live: Mapping[TableName, int],
     hidden: frozenset[str],
 ) -> tuple[Mass, ...]:
-    lost, emptied = describe(session, log, catalog, hidden)
     rows = session.rows(
         "SELECT m, schema, tab, op, tx, role, application, client, plan, n, first::text, last::text FROM rc_masses ORDER BY first, m"
     )
+    picked = {row[0]: Picked(row[0], TableName(row[1], row[2]), row[3], row[4], *row[9:]) for row in rows}
+    lost, emptied = describe(session, log, catalog, list(picked.values()), hidden)
     result: list[Mass] = []
     for m, schema, tab, op, tx, role, application, client, plan, n, first, last in rows:
         name = TableName(schema, tab)
@@ -290,7 +305,9 @@ def _masses(
                 table=full_name(name), operation=op, rows=n, of=_rows_then(session, name, op, first, last, live), first=first, last=last,
                 transaction=tx if log.has("tx") else None, role=role, application=application, client=client, plan=plan,
                 lost=lost.get(m, ()), emptied=emptied.get(m, ()),
-                again=reinserted(session, log, table, m) if op == "DELETE" and table is not None and name in live else None,
+                again=reinserted(session, log, table, live[name], picked[m])
+                if op == "DELETE" and table is not None and name in live
+                else None,
             )
         )  # fmt: skip
     return tuple(result)

@@ -1,7 +1,5 @@
--- One statement deleted all images of before, none of which had a thumbnail; later the jobs that had made others were cleaned up.
-INSERT INTO audit_log (table_name, operation, old_data, db_user, changed_at)
-SELECT 'images', 'DELETE', jsonb_build_object('id', n, 'path', 'photos/' || n || '.raw', 'thumbnail_path', NULL), 'pg', '2025-12-10 04:24:16.940823+00'
-FROM generate_series(1, 111) n;
-INSERT INTO audit_log (table_name, operation, old_data, db_user, changed_at)
-SELECT 'jobs', 'DELETE', jsonb_build_object('id', n, 'job_type', 'generate_thumbnails', 'status', 'SUCCESS'), 'app', '2025-12-23 17:11:00+00'::timestamptz + n * interval '1 s'
-FROM generate_series(1, 3) n;
+-- One statement deleted more than half of the images, none of which had a thumbnail; later the jobs that had made others were cleaned up.
+DELETE FROM images WHERE thumbnail_path IS NULL AND dhash IS NULL;
+UPDATE audit_log SET db_user = 'pg', changed_at = '2025-12-10 04:24:16.940823+00' WHERE table_name = 'images';
+DELETE FROM jobs WHERE id <= 69;
+UPDATE audit_log SET db_user = 'app', application_name = 'cleanup', changed_at = '2025-12-23 17:11:17+00' WHERE table_name = 'jobs';
