@@ -263,11 +263,11 @@ def _reason(it: Waiting) -> str:
 def _told(it: Waiting, calls: int) -> list[str]:
     process = it.process
     rows = f"at most {it.ceiling:,} rows, {f'{process.batch:,} a call' if process.batch else 'all in one call'}"
-    some = f"{calls:,} call{'' if calls == 1 else 's'} at {process.rate}"
+    some = f"{calls:,} {'call takes' if calls == 1 else 'calls take'}"
     duration = words(math.ceil(calls * process.interval()))
     limit = f"a call's rows have {process.timeout} to be done"
     sent = dumps(_call(process).get("payload"))
-    return [f"{rows}: {some} take at least {duration}; {limit}", f"payload {sent}"]
+    return [f"{rows}: {some} at least {duration} at {process.rate}; {limit}", f"payload {sent}"]
 
 
 def _call(process: Process) -> dict[str, object]:
