@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.spec.check import Check
 from reconciler.spec.collection import AuditSource, Collection, connection_and_table
 from reconciler.spec.connections import AtprotoSpec, ConnectionSpec, FilesSpec, PostgresSpec
-from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS_TO_COME
+from reconciler.spec.document import RESOURCE_SECTIONS
 from reconciler.spec.http import HttpSpec
 from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean, dotted
 from reconciler.spec.process import FunctionCall, Process
-from reconciler.spec.references import NAME
 from reconciler.spec.storages import DirectorySpec, SupabaseSpec
 from reconciler.spec.values import Path
-
-_ADDRESS = re.compile(rf"({NAME})\.({NAME})")
 
 
 def report_connections(
@@ -216,10 +212,7 @@ def report_needs(needs: Mapping[str, tuple[str, ...]], addresses: tuple[str, ...
                 if text in needed[:index]:
                     problems.add(f"`{text}` stands twice in {dotted(at)}", (*at, index), todo="keep one")
                 continue
-            match = _ADDRESS.fullmatch(text)
-            if match and match[1] in SECTIONS_TO_COME:
-                problems.add(f"{match[1]} is not supported yet", (*at, index))
-            elif match or "." in text:
+            if "." in text:
                 todo = did_you_mean(text, addresses, f"the resources are {', '.join(addresses)}")
                 problems.add(f"there is no resource `{text}`", (*at, index), todo=todo)
             else:

@@ -1,4 +1,4 @@
-"""The whole spec: its sections, and the words that are known but not built yet."""
+"""The whole spec: its sections."""
 
 from __future__ import annotations
 
@@ -105,11 +105,3 @@ RESOURCE_SECTIONS = (
     "unique_keys",
 )
 SECTIONS = ("variables", "connections", *RESOURCE_SECTIONS)
-
-# Sections whose kind is still to come, with the words that would be met in them.
-SECTIONS_TO_COME: dict[str, frozenset[str]] = {}
-
-
-def section_to_come(word: str) -> str | None:
-    """The section that will know this key of a resource."""
-    return next((section for section, words in SECTIONS_TO_COME.items() if word in words), None)

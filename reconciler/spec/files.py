@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.spec.allow import with_allowed
-from reconciler.spec.document import SECTIONS, SECTIONS_TO_COME
+from reconciler.spec.document import SECTIONS
 from reconciler.spec.nodes import Entry, ListNode, MapNode, Node, Scalar
 from reconciler.spec.problems import Problems, did_you_mean, suggest
 from reconciler.spec.references import NAME
@@ -120,8 +120,6 @@ def _merge(tree: MapNode, root: MapNode, problems: Problems) -> bool:
     for section, entry in tree.entries.items():
         if section == "version":
             root.entries.setdefault("version", entry)
-        elif section in SECTIONS_TO_COME:
-            problems.add(f"{section} is not supported yet", place=entry.key)
         elif section not in SECTIONS:
             todo = did_you_mean(section, SECTIONS, f"the sections are {', '.join(SECTIONS)}")
             problems.add(f"unknown key `{section}`", place=entry.key, todo=todo)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import TypeVar, cast
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
 from reconciler.spec import dangling, given, strings
-from reconciler.spec.audit import report_shared
-from reconciler.spec.bucket_prefix import CopyFrom
-from reconciler.spec.connections import ResolvedConnection, resolve, type_of
+from reconciler.spec.audit import Audit, report_shared
+from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom
+from reconciler.spec.check import Check
+from reconciler.spec.collection import Collection
+from reconciler.spec.connections import ConnectionSpec, ResolvedConnection, resolve, type_of
 from reconciler.spec.document import RESOURCE_SECTIONS, SECTIONS, Document
 from reconciler.spec.entries import (
     audit_of,
@@ -29,13 +31,18 @@ from reconciler.spec.entries import (
 )
 from reconciler.spec.environment import Environment
 from reconciler.spec.files import gather, replace_connections
+from reconciler.spec.guard import Guard
 from reconciler.spec.models import Resource
 from reconciler.spec.nodes import MapNode, at, from_plain, place_in, place_of, plain
+from reconciler.spec.pds_records import PdsRecords
 from reconciler.spec.problems import Problems, did_you_mean
-from reconciler.spec.sql_objects import ObjectsFile, read_objects
+from reconciler.spec.process import Process
+from reconciler.spec.sql_objects import ObjectsFile, SqlObjects, read_objects
+from reconciler.spec.unique_key import UniqueKey
 from reconciler.spec.values import Value, ordered, to_canonical
 from reconciler.spec.values import from_canonical as plain_from_canonical
 
+_Model = TypeVar("_Model", bound=Resource)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -50,7 +57,7 @@ class Spec:
     _root: MapNode = field(repr=False, compare=False)
     _environment: Environment = field(repr=False, compare=False)
 
-    def canonical(self, addresses: Collection[str] | None = None) -> dict[str, object]:
+    def canonical(self, addresses: Sequence[str] | None = None) -> dict[str, object]:
         """The merged spec as written, of its resources these: references are left as they are, files in any number and order."""
         tree = cast("dict[str, object]", to_canonical(_tree(self._root)))
         if addresses is None:
@@ -180,100 +187,73 @@ def _spec(
     tree = cast("dict[str, Value]", strings.with_values(tree, (), resolved))
 
     connections = {name: connection_of(name, value, problems) for name, value in _section(tree, "connections")}
-    collections = {
-        name: collection_of(root, name, value, tuple(variables), problems)
-        for name, value in _section(tree, "collections")
-    }
-    unique_keys = {
-        name: unique_key_of(root, name, value, tuple(variables), problems)
-        for name, value in _section(tree, "unique_keys")
-    }
-    sound = {name: collection for name, collection in collections.items() if collection is not None}
-    sound_keys = {name: unique_key for name, unique_key in unique_keys.items() if unique_key is not None}
-    records = {
-        name: records_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "pds_records")
-    }
-    sound_records = {name: it for name, it in records.items() if it is not None}
-    prefixes = {
-        name: prefix_of(root, name, value, tuple(variables), problems)
-        for name, value in _section(tree, "bucket_prefixes")
-    }
-    sound_prefixes = {name: it for name, it in prefixes.items() if it is not None}
-    processes = {
-        name: process_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "processes")
-    }
-    sound_processes = {name: it for name, it in processes.items() if it is not None}
-    objects = {name: objects_of(name, value, problems) for name, value in _section(tree, "sql_objects")}
-    sound_objects = {name: it for name, it in objects.items() if it is not None}
-    checks = {name: check_of(root, name, it, tuple(variables), problems) for name, it in _section(tree, "checks")}
-    sound_checks = {name: it for name, it in checks.items() if it is not None}
-    audits = {name: audit_of(name, value, problems) for name, value in _section(tree, "audits")}
-    sound_audits = {name: it for name, it in audits.items() if it is not None}
-    guards = {name: guard_of(root, name, value, tuple(variables), problems) for name, value in _section(tree, "guards")}
-    sound_guards = {name: it for name, it in guards.items() if it is not None}
-    if whole:
-        declared_in = _declared_in(root)
-        for name, it in sound_checks.items():
-            dangling.report_check(("checks", name), it, connections, declared_in, problems)
-        for name, collection in sound.items():
-            dangling.report_connections(name, collection, connections, declared_in, problems)
-        for name, it in sound_objects.items():
-            dangling.report_target(("sql_objects", name, "on"), it.on, connections, declared_in, problems)
-        for name, unique_key in sound_keys.items():
-            dangling.report_target(("unique_keys", name, "table"), unique_key.table, connections, declared_in, problems)
-        for name, it in sound_prefixes.items():
-            dangling.report_target(("bucket_prefixes", name, "table"), it.table, connections, declared_in, problems)
-            dangling.report_bucket(("bucket_prefixes", name, "bucket"), it.bucket, connections, declared_in, problems)
-            if isinstance(it.on_missing_object, CopyFrom):
-                at = ("bucket_prefixes", name, "on_missing_object", "copy_from")
-                dangling.report_bucket(at, it.on_missing_object.copy_from, connections, declared_in, problems)
-        for name, it in sound_records.items():
-            dangling.report_records(("pds_records", name), it, connections, declared_in, problems)
-        for name, audit in sound_audits.items():
-            dangling.report_target(("audits", name, "log"), audit.log, connections, declared_in, problems)
-        report_shared(sound_audits, problems)
-        for name, guard in sound_guards.items():
-            dangling.report_target(("guards", name, "table"), guard.table, connections, declared_in, problems)
-        for name, it in sound_processes.items():
-            dangling.report_process(("processes", name), it, connections, declared_in, problems)
-        read = [
-            (sound, collections),
-            (sound_checks, checks),
-            (sound_records, records),
-            (sound_objects, objects),
-            (sound_keys, unique_keys),
-            (sound_prefixes, prefixes),
-            (sound_processes, processes),
-            (sound_audits, audits),
-            (sound_guards, guards),
-        ]
-        if all(len(right) == len(written) for right, written in read):
-            needs = {f"collections.{name}": collection.needs for name, collection in sound.items()}
-            needs |= {f"audits.{name}": it.needs for name, it in sound_audits.items()}
-            needs |= {f"guards.{name}": it.needs for name, it in sound_guards.items()}
-            needs |= {f"pds_records.{name}": it.needs for name, it in sound_records.items()}
-            needs |= {f"processes.{name}": it.needs for name, it in sound_processes.items()}
-            needs |= {f"bucket_prefixes.{name}": it.needs for name, it in sound_prefixes.items()}
-            needs |= {f"sql_objects.{name}": it.needs for name, it in sound_objects.items()}
-            needs |= {f"unique_keys.{name}": unique_key.needs for name, unique_key in sound_keys.items()}
-            needs |= {f"checks.{name}": it.needs for name, it in sound_checks.items()}
-            dangling.report_needs(needs, tuple(needs), problems)
-    problems.raise_any()
-    document = Document(
+    known = tuple(variables)
+    document = Document.model_construct(  # its parts are judged one by one
         version=1,
         variables={name: variable for name, variable in variables.items() if variable},
         connections={name: connection for name, connection in connections.items() if connection},
-        checks=sound_checks,
-        collections=sound,
-        bucket_prefixes=sound_prefixes,
-        pds_records=sound_records,
-        processes=sound_processes,
-        sql_objects=sound_objects,
-        unique_keys=sound_keys,
-        audits=sound_audits,
-        guards=sound_guards,
+        checks=_sound(tree, "checks", lambda name, it: check_of(root, name, it, known, problems)),
+        collections=_sound(tree, "collections", lambda name, it: collection_of(root, name, it, known, problems)),
+        unique_keys=_sound(tree, "unique_keys", lambda name, it: unique_key_of(root, name, it, known, problems)),
+        bucket_prefixes=_sound(tree, "bucket_prefixes", lambda name, it: prefix_of(root, name, it, known, problems)),
+        pds_records=_sound(tree, "pds_records", lambda name, it: records_of(root, name, it, known, problems)),
+        processes=_sound(tree, "processes", lambda name, it: process_of(root, name, it, known, problems)),
+        sql_objects=_sound(tree, "sql_objects", lambda name, it: objects_of(name, it, problems)),
+        audits=_sound(tree, "audits", lambda name, it: audit_of(name, it, problems)),
+        guards=_sound(tree, "guards", lambda name, it: guard_of(root, name, it, known, problems)),
     )
-    return Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
+    spec = Spec(document, MappingProxyType(resolved), base, problems.warnings, root, environment)
+    if whole:
+        resources = spec.resources()
+        for address, resource in resources.items():
+            _report_dangling(address, resource, connections, _declared_in(root), problems)
+        report_shared(document.audits, problems)
+        if len(resources) == sum(len(_section(tree, section)) for section in RESOURCE_SECTIONS):
+            needs = {address: it.needs for address, it in resources.items()}
+            dangling.report_needs(needs, tuple(needs), problems)
+    problems.raise_any()
+    return spec
+
+
+def _sound(tree: Mapping[str, Value], section: str, of: Callable[[str, Value], _Model | None]) -> dict[str, _Model]:
+    """What a section holds, without the entries that something is wrong with."""
+    read = {name: of(name, value) for name, value in _section(tree, section)}
+    return {name: it for name, it in read.items() if it is not None}
+
+
+def _report_dangling(
+    address: str,
+    resource: Resource,
+    connections: Mapping[str, ConnectionSpec | None],
+    declared_in: str,
+    problems: Problems,
+) -> None:
+    """Note what a resource names and nothing declares."""
+    section, name = address.split(".", 1)
+    there = (connections, declared_in, problems)
+    match resource:
+        case Collection():
+            dangling.report_connections(name, resource, *there)
+        case UniqueKey() | Guard():
+            dangling.report_target((section, name, "table"), resource.table, *there)
+        case BucketPrefix():
+            dangling.report_target((section, name, "table"), resource.table, *there)
+            dangling.report_bucket((section, name, "bucket"), resource.bucket, *there)
+            if isinstance(resource.on_missing_object, CopyFrom):
+                at = (section, name, "on_missing_object", "copy_from")
+                dangling.report_bucket(at, resource.on_missing_object.copy_from, *there)
+        case PdsRecords():
+            dangling.report_records((section, name), resource, *there)
+        case Process():
+            dangling.report_process((section, name), resource, *there)
+        case SqlObjects():
+            dangling.report_target((section, name, "on"), resource.on, *there)
+        case Audit():
+            dangling.report_target((section, name, "log"), resource.log, *there)
+        case Check():
+            dangling.report_check((section, name), resource, *there)
+        case _:
+            raise AssertionError(f"{address}: nothing knows what it names")
 
 
 def _section(tree: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:

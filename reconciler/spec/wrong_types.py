@@ -13,7 +13,7 @@ from reconciler.spec.bucket_prefix import BucketPrefix, CopyFrom, InsertRow, Qua
 from reconciler.spec.check import Check, Coverage, Expectation
 from reconciler.spec.collection import AuditSource, Collection, ColumnsExcept, InlineRows, Newer, TableOptions
 from reconciler.spec.connections import AtprotoSpec, FilesSpec, PostgresSpec
-from reconciler.spec.document import RESOURCE_SECTIONS, Variable, section_to_come
+from reconciler.spec.document import RESOURCE_SECTIONS, Variable
 from reconciler.spec.guard import Guard
 from reconciler.spec.http import HttpSpec
 from reconciler.spec.models import Resource
@@ -74,9 +74,7 @@ def unknown_key(path: Path, problems: Problems) -> None:
     known = _known(parent)
     what = f"unknown key `{word}` in {dotted(parent)}"
     meant = suggest(word, known)
-    if _of_resource(parent) and (section := section_to_come(word)):
-        problems.add(f"`{word}` belongs to {section}, which is not supported yet", path, key=True)
-    elif _of_resource(parent) and (
+    if _of_resource(parent) and (
         others := [it for it in RESOURCE_SECTIONS if it != parent[0] and word in _known((it, ""))]
     ):
         problems.add(what, path, key=True, todo=f"`{word}` belongs to {one_of(others, 'and')}")

@@ -53,7 +53,7 @@ def check_parents(session: Session, founds: Sequence[Found]) -> None:
         ]  # fmt: skip
         for number, count, example in sorted(session.rows(join(questions, " UNION ALL "))):
             if count:
-                found, key = batch[number]
+                found, key = batch[int(number)]
                 shown = "" if set(key.columns) & found.intent.sensitive else f", e.g. {example}"
                 problems.append(
                     f"{found.intent.label}: {count} rows, constraint {key.name}: no {full_name(key.parent)}"
