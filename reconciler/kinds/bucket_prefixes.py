@@ -22,7 +22,8 @@ from reconciler.spec import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRo
 from reconciler.spec.bucket_prefix import bucket_of, pieces, seconds
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.described import Described, Inventory, RowsOf, Signing
+from reconciler.systems.postgres.described import Described, RowsOf, Signing
+from reconciler.systems.postgres.paired import Inventory
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import NO_SOURCE, Intent, OnExtra, Scope, alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
