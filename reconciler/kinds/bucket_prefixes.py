@@ -52,6 +52,7 @@ def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> 
         first + 1, address, connection, table, identity(table, address, place), NO_SOURCE, scope, finds=RowsOf(new),
         on_extra=OnExtra.DELETE if it.on_missing_object == "delete" else OnExtra.KEEP, max_delete=str(it.max_delete),
         protect=it.protect, source_name=it.bucket, place=place,
+        secret=frozenset([it.signed_url.column] if it.signed_url else ()),
     )  # fmt: skip
     return Compiled([new, rows])
 
@@ -101,7 +102,7 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
         sets=action.set if isinstance(action, SetRow) else {},
         spare=spare,
         spare_name=spare_name,
-        measured=dict(it.columns),
+        measured={column: "mime" if what == "content_type" else what for column, what in it.columns.items()},
         extra="move" if isinstance(it.on_extra_object, Quarantine) else it.on_extra_object,
         quarantine=it.on_extra_object.quarantine if isinstance(it.on_extra_object, Quarantine) else "",
         move=it.move,

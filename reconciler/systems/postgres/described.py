@@ -8,10 +8,13 @@ Invariant: an object lacks a row only if no row of the table names it in any kno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import LiteralString
+
+import psycopg
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.systems.postgres.catalog import Column
@@ -27,7 +30,7 @@ from reconciler.systems.postgres.paired import (
     pair_tables,
 )
 from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, key_names, on_keys, relation
-from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
 from reconciler.systems.postgres.spellings import Match, Piece, loose_stem, read_name, spelled, stem
 
 FINDINGS = ("missing_in_db", "missing_in_storage", "stale", "wrong_form", "duplicates", "unexpected")
@@ -238,6 +241,13 @@ class _Finding:
                 where=self.new.place, why="an empty listing is more often a wrong bucket, prefix or key than an empty truth",
                 todo="check `bucket`, `prefix` and `match`",
             )  # fmt: skip
+        lacking = self.result.counts["missing_in_db"]
+        if self.source.insert is None and self.source.extra != "keep" and lacking and lacking == paired.meant:
+            raise ReconcilerError(
+                f"{self.new.address}: no row of {full_name(self.new.target.name)} names any of the {lacking} objects of {where}",
+                where=self.new.place, why="every object would go, which is more often a wrong `column`, `form` or table than meant",
+                todo="check them, or say on_extra_object: keep",
+            )  # fmt: skip
         notes = [f"{paired.objects:,} objects, {_bytes_said(paired.bytes)} under {where}; {paired.meant:,} are meant"]
         for number, said in (
             (unread, "rows in scope are spelled in no known form"), (outside, "rows in scope name objects that are not meant"),
@@ -285,15 +295,17 @@ class _Finding:
             column: q("o.{}::text", ident(what)) for column, what in source.measured.items() if column not in values
         }
         found.written = tuple(columns[name] for name in values)
-        cast = join([q("({})::{}", values[c.name], raw(c.type)) for c in found.written])
-        self.session.run(
-            q(
-                "INSERT INTO {} ({}) SELECT {} FROM {}",
-                self.new.temp("s"),
-                join([ident(c.name) for c in found.written]),
-                cast,
-                lacking,
-            )
+        cast = join([q("({})::{}", values[c.name], unbound(c.type)) for c in found.written])
+        into = q(
+            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            self.new.temp("s"),
+            join([ident(c.name) for c in found.written]),
+            cast,
+            lacking,
+        )
+        self._fitting(
+            into,
+            {c: q("SELECT count(({})::{}) FROM {}", values[c.name], unbound(c.type), lacking) for c in found.written},
         )
         found.missing = self.session.run(
             q("INSERT INTO {} (k1, kind, reason) SELECT {}, 'm', 'object without a row' FROM {}", self.new.temp("d"), ident(source.column),
@@ -301,6 +313,21 @@ class _Finding:
         )  # fmt: skip
         for letter in "sd":
             self.session.run(q("ANALYZE {}", self.new.temp(letter)))
+
+    def _fitting(self, into: Composable, tests: Mapping[Column, Composable]) -> None:
+        """Fill a table with the spec's values; the column that one does not fit is named."""
+        try:
+            with self.session.savepoint():
+                self.session.run(into)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            message = error.diag.message_primary or ""
+            for column, test in tests.items():
+                what = f"{self.new.address}: a value for {column.name}"
+                self.session.check(test, what, self.new.place, f"write it as {column.type} has it")
+            raise ReconcilerError(
+                f"{self.new.address}: a value does not fit its column", where=self.new.place, why=scrub(message),
+                todo="shorten it, or change the column",
+            ) from None  # fmt: skip
 
     def _rows(self) -> None:
         """Rows whose spelling or measures are wrong, or whose object is gone."""
@@ -321,7 +348,7 @@ class _Finding:
                 )
             cases: list[Composable] = []
             if column.name in source.sets:
-                cases.append(q("WHEN {} THEN {}::{}", _GONE, lit(source.sets[column.name]), raw(column.type)))
+                cases.append(q("WHEN {} THEN {}::{}", _GONE, lit(source.sets[column.name]), unbound(column.type)))
             if column.name in source.measured:
                 cases.append(q("WHEN {} THEN n.{}::{}", _HERE, ident(source.measured[column.name]), raw(column.type)))
             return q("CASE {} ELSE {} END", join(cases, " "), now)
@@ -332,15 +359,17 @@ class _Finding:
         which = q("({} AND (n.form > 0 OR {}))", _HERE, raw("true" if source.measured else "false"))
         if source.sets:
             which = q("({} OR ({}))", which, _GONE)
-        self.session.run(
-            q(
-                "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}",
-                intent.temp("s"),
-                join([ident(n) for n in names]),
-                join(values),
-                left,
-                which,
-            )
+        into = q(
+            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}",
+            intent.temp("s"),
+            join([ident(n) for n in names]),
+            join(values),
+            left,
+            which,
+        )
+        self._fitting(
+            into,
+            {columns[c]: q("SELECT {}::{}", lit(text), unbound(columns[c].type)) for c, text in source.sets.items()},
         )
         self.session.run(q("ANALYZE {}", intent.temp("s")))
         flags = join([flag for _, flag in changed_flags(found, raw("s"), raw("t"))])
@@ -472,6 +501,19 @@ def _filled(template: tuple[Piece, ...] | None) -> Composable:
     return join(
         [q("coalesce({}, '')", raw(_FIELDS[text])) if open_ else lit(text) for open_, text in template] or [lit("")],
         " || ",
+    )
+
+
+def unbound(type_: str) -> Composable:
+    """The type without its length: a cast to varchar(10) would cut what a row of that column refuses."""
+    if '"' in type_ or "(" not in type_:
+        return raw(type_)
+    return raw(
+        re.sub(
+            r"^bit\b(?! varying)",
+            "bit varying",
+            re.sub(r"^character(?! varying)", "bpchar", re.sub(r"\([^)]*\)", "", type_)),
+        )
     )
 
 

@@ -7,7 +7,7 @@ Invariant: nothing is overwritten, and nothing is removed that a row names now o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -69,7 +69,9 @@ def execute_objects(
                     advance(1)
                 case str() as how:
                     drifted.append(f"{step.target} {change.key[0]}: {how}")
-        if step.verb is not Verb.COPY:
+        if step.verb is Verb.COPY:
+            drifted += _sources_changed(step, to_do, source)
+        else:
             drifted += [f"{step.target} {name}: a row names it now" for name in _claimed(step, to_do, named)]
         if drifted:
             more = [f"… and {len(drifted) - _NAMED} more"] if len(drifted) > _NAMED else []
@@ -93,10 +95,14 @@ def _there(storage: Storage, plan: Plan, step: Step) -> Mapping[str, Object | No
         names.add(change.key[0])
         if change.after and "name" in change.after:
             names.add(str(change.after["name"]))
+    return _looked_up(storage, step.target, names)
+
+
+def _looked_up(storage: Storage, bucket: str, names: Collection[str]) -> Mapping[str, Object | None]:
     if len(names) <= _SINGLY:
-        return {name: storage.head(step.target, name) for name in sorted(names)}
+        return {name: storage.head(bucket, name) for name in sorted(names)}
     found: dict[str, Object | None] = dict.fromkeys(names)
-    for it in storage.inventory(step.target):
+    for it in storage.inventory(bucket):
         if it.name in found:
             found[it.name] = it
     return found
@@ -131,6 +137,22 @@ def _same(now: Object, planned: Mapping[str, object]) -> bool:
 
 def _said(now: Object) -> str:
     return f"found another object, of {now.size} bytes"
+
+
+def _sources_changed(step: Step, to_do: Sequence[Change], source: Source) -> Iterator[str]:
+    """What is to be copied must be what was planned: by size and by etag, which are of the same storage."""
+    by_place: dict[str, list[Change]] = {}
+    for change in to_do:
+        assert change.after is not None
+        by_place.setdefault(str(change.after["from"]), []).append(change)
+    for place, changes in by_place.items():
+        other, bucket = source(place)
+        now = _looked_up(other, bucket, {change.key[0] for change in changes})
+        for change in changes:
+            found, planned = now[change.key[0]], change.after or {}
+            if found is None or (found.size, found.etag) != (planned.get("size"), planned.get("etag")):
+                how = "it is gone" if found is None else _said(found)
+                yield f"{place} {change.key[0]}, to be copied to {step.target}: {how}"
 
 
 def _claimed(step: Step, to_do: Sequence[Change], named: Named) -> Iterator[str]:
