@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from reconciler.kinds.collections import Compiled, find_table, place_of
@@ -30,7 +31,7 @@ from reconciler.systems.postgres.session import Composable, Session, ident, join
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
 from reconciler.systems.postgres.spellings import spelled
 from reconciler.systems.storage.apply import Outcome, execute_objects
-from reconciler.systems.storage.interface import Storage, Verdict
+from reconciler.systems.storage.interface import Signed, Storage, Verdict
 
 
 def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> Compiled:
@@ -235,14 +236,24 @@ def _sign(
     scope = _condition(world, step.address, it.where, table, "where") if it.where else raw("true")
     rows = SignedRows(table, it.column, tuple(pieces(it.form)), step.target, scope, made)
     outcome.count(step)
-    changes = plan.changes(step)
-    while batch := [change.key[0] for change in islice(changes, BATCH)]:
-        with session.writing(f"reconciler/{plan.id}", lock_timeout="10s", statement_timeout="0"):
-            wanted = lacking(session, rows, batch)
-            signed = storage.sign(step.target, wanted, made.seconds) if wanted and not rehearse else None
-            if signed and signed.urls:
-                give(session, rows, signed.urls)
-        for name in signed.missing if signed else ():
-            outcome.unsettled.append(f"{step.id}: {name} has no object to sign for")
-        outcome.count(step, applied=len(wanted), already=len(batch) - len(wanted))
-        advance(len(batch))
+    name, changes = f"reconciler/{plan.id}", plan.changes(step)
+    waiting: tuple[list[str], Future[Signed]] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="sign") as pool:  # a batch is signed while the one before is written
+        while (batch := [change.key[0] for change in islice(changes, BATCH)]) or waiting:
+            coming = None
+            if batch:
+                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                    wanted = lacking(session, rows, batch)
+                outcome.count(step, already=len(batch) - len(wanted), applied=len(wanted) if rehearse else 0)
+                advance(len(batch) - len(wanted))
+                if wanted and not rehearse:
+                    coming = wanted, pool.submit(storage.sign, step.target, wanted, made.seconds)
+            if waiting:
+                signed = waiting[1].result()
+                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                    if signed.urls:
+                        give(session, rows, signed.urls)
+                outcome.unsettled += [f"{step.id}: {it} has no object to sign for" for it in signed.missing]
+                outcome.count(step, applied=len(waiting[0]))
+                advance(len(waiting[0]))
+            waiting = coming

@@ -154,6 +154,34 @@ def test_deletes_have_a_limit(images: Images) -> None:
     assert app.status(images.bench.session())[0].wrong == 1
 
 
+def test_a_limit_is_a_share_of_the_rows_in_scope(images: Images) -> None:
+    images.put(*(f"{number}.jpg" for number in range(19)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(20)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(9)), collection_id="2")
+    images.spec('on_missing_object: delete\nmax_delete: "4%"')
+    with pytest.raises(ReconcilerError) as caught:
+        images.bench.plan()
+    assert caught.value.code is Exit.LIMIT
+    images.spec('on_missing_object: delete\nmax_delete: "5%"')
+    assert summary(images.bench.plan()) == {f"{STEP}/delete": 1}
+
+
+def test_more_urls_than_a_batch_holds(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.kinds.bucket_prefixes.BATCH", 3)
+    images.put(*(f"{number}.jpg" for number in range(10)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(10)))
+    images.spec("signed_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
+    plan = images.bench.plan()
+    (images.bucket / "4.jpg").unlink()  # it goes after the plan
+    applied = images.bench.apply(plan)
+    assert (applied.code, applied.converged) == (Exit.ERROR, True) or any("4.jpg" in text for text in applied.remaining)
+    images.put("4.jpg")
+    assert images.bench.apply(plan).converged
+    urls = [url for (url,) in images.bench.production.sql("SELECT signed_url FROM images")]
+    assert len({*urls}) == 10
+    assert None not in urls
+
+
 def test_an_empty_bucket_is_an_error(images: Images) -> None:
     images.rows("pictures/a.jpg")
     images.spec("on_missing_object: { set: { metadata_status: error } }")

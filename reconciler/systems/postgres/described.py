@@ -8,10 +8,13 @@ Invariant: an object lacks a row only if no row of the table names it in any kno
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
+from tempfile import TemporaryFile
 from typing import LiteralString
 
 import psycopg
@@ -119,6 +122,7 @@ def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]
     return [_Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)]
 
 
+_LOST_AT_ONCE = 1000
 _HERE = raw("n.mine AND n.form >= 0 AND n.meant AND n.there AND NOT n.lost")
 _GONE = raw("n.mine AND n.form >= 0 AND n.meant AND NOT (n.there AND NOT n.lost)")
 """Rows in scope whose object is there, and those whose object should be here and is not."""
@@ -178,13 +182,15 @@ class _Finding:
             q("COPY (SELECT DISTINCT to_json(name)::text FROM {} WHERE mine AND there AND meant) TO STDOUT (FORMAT csv, DELIMITER E'\\x02',"
               " QUOTE E'\\x01')", self.n)
         )  # fmt: skip
-        import json
-
-        names = [json.loads(line) for line in b"".join(claimed).decode().splitlines()]
-        for name in self.source.lost(iter(names)):
-            self.session.run(q("INSERT INTO {} VALUES ({})", self.new.temp("g"), lit(name)))
-        lost = q("UPDATE {} n SET lost = true FROM {} g WHERE n.there AND g.name = n.name", self.n, self.new.temp("g"))
-        self.session.run(lost)
+        with TemporaryFile() as file:  # a million names are more than memory is for
+            file.writelines(claimed)
+            file.seek(0)
+            lost = iter(self.source.lost(json.loads(line) for line in file))
+            while batch := list(islice(lost, _LOST_AT_ONCE)):
+                self.session.run(q("INSERT INTO {} SELECT unnest({}::text[])", self.new.temp("g"), lit(batch)))
+        self.session.run(
+            q("UPDATE {} n SET lost = true FROM {} g WHERE n.there AND g.name = n.name", self.n, self.new.temp("g"))
+        )
 
     def _note(self, kind: str, rows: Composable) -> int:
         """Put findings aside: name, other, size, etag, why."""
@@ -450,12 +456,7 @@ class _Finding:
             if self.result.rows.extra
             else (self.result.counts.get("remove", 0), "objects")
         )
-        text, all_ = (
-            self.source.limit,
-            self.result.total
-            if what == "objects"
-            else self.session.value(q("SELECT count(*) FROM {} WHERE mine", self.n)),
-        )
+        text, all_ = self.source.limit, self.result.total if what == "objects" else self.paired.rows
         limit = int(Fraction(text[:-1]) * all_ / 100) if text.endswith("%") else int(text)
         if going > limit:
             self.result.rows.refused = ReconcilerError(
