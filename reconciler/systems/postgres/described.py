@@ -9,19 +9,18 @@ Invariant: an object lacks a row only if no row of the table names it in any kno
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import combinations, islice
 from tempfile import TemporaryFile
-from typing import LiteralString
 
 import psycopg
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.differ import Found, changed_flags
+from reconciler.systems.postgres.object_values import filled, unbound, why_invalid
 from reconciler.systems.postgres.paired import (
     LISTED,
     Inventory,
@@ -119,7 +118,29 @@ def tables_of_objects(intent: Intent) -> list[Composable]:
 def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]:
     """Every `Described` intent, with the intent of its rows."""
     rows = {it.finds.of.number: it for it in intents if isinstance(it.finds, RowsOf)}
-    return [_Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)]
+    found = [
+        _Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)
+    ]
+    for one, other in combinations(found, 2):
+        _refuse_shared(session, one, other)
+    return found
+
+
+def _refuse_shared(session: Session, one: Objects, other: Objects) -> None:
+    """Two resources must not write the same rows."""
+    if one.intent.target.name != other.intent.target.name:
+        return
+    for first, second in ((one.new, other.new), (one.rows, other.rows)):
+        if first.intent.key != second.intent.key:
+            continue
+        same = on_keys("a", first.keys, "b", second.keys)
+        if session.value(
+            q("SELECT EXISTS (SELECT FROM {} a JOIN {} b ON {})", first.intent.temp("d"), second.intent.temp("d"), same)
+        ):
+            raise ReconcilerError(
+                f"{one.intent.address} and {other.intent.address} would write the same rows of {full_name(one.intent.target.name)}",
+                where=other.intent.place, why="both mean the same objects", todo="narrow `prefix`, `match` or `where` of one of them",
+            )  # fmt: skip
 
 
 _LOST_AT_ONCE = 1000
@@ -296,7 +317,7 @@ class _Finding:
             return
         columns = self.new.target.columns
         values = {source.column: spelled(source.form, source.bucket, raw("o.name"))}
-        values |= {column: _filled(template) for column, template in source.insert.items()}
+        values |= {column: filled(template) for column, template in source.insert.items()}
         values |= {
             column: q("o.{}::text", ident(what)) for column, what in source.measured.items() if column not in values
         }
@@ -466,56 +487,6 @@ class _Finding:
             )  # fmt: skip
         if self.result.rows.extra and self.rows.on_extra is not OnExtra.DELETE:
             raise AssertionError("rows go without on_extra")
-
-
-def why_invalid(url: Composable, path: Composable, until: int) -> Composable:
-    """Why a signed URL will not do, NULL if it will; by what its token says of itself, with no signature proven."""
-    claims: LiteralString = (
-        "CASE WHEN {p} ~ '^[A-Za-z0-9+/]+$' AND length({p}) % 4 <> 1"
-        " THEN encode(decode(rpad({p}, (length({p}) + 3) / 4 * 4, '='), 'base64'), 'escape') END"
-    )
-    payload = q("translate(split_part(substring({} from '[?&]token=([A-Za-z0-9_.=-]+)'), '.', 2), '-_=', '+/')", url)
-    read = q(claims, p=payload)
-    said = q("encode(convert_to(to_json({})::text, 'UTF8'), 'escape')", path)
-    return q(
-        "(CASE WHEN {u} IS NULL OR {u} = '' THEN 'no URL' WHEN ({c}) IS NULL OR ({c}) !~ '\"exp\":[0-9]' THEN 'not a signed URL'"
-        " WHEN position('\"url\":' || {said} in ({c})) = 0 THEN 'for another path' WHEN substring({c} from '\"exp\":([0-9]{{1,15}})')::int8 < {until}"
-        " THEN 'expired or about to' END)", u=url, c=read, said=said, until=lit(until)
-    )  # fmt: skip
-
-
-_FIELDS: dict[str, LiteralString] = {
-    "name": "o.name",
-    "stem": "regexp_replace(regexp_replace(o.name, '^.*/', ''), '(.)\\.[^.]*$', '\\1')",
-    "ext": "coalesce(substring(o.name from '[^/]\\.([^./]*)$'), '')",
-    "folder": "coalesce(substring(o.name from '^(.*)/[^/]*$'), '')",
-    "size": "o.size::text", "mime": "o.mime", "etag": "o.etag", "created_at": "o.created_at::text",
-}  # fmt: skip
-
-
-def _filled(template: tuple[Piece, ...] | None) -> Composable:
-    """A template's text for the object `o`; alone, a field that the object lacks is NULL."""
-    if template is None:
-        return raw("NULL::text")
-    if len(template) == 1 and template[0][0]:
-        return raw(_FIELDS[template[0][1]])
-    return join(
-        [q("coalesce({}, '')", raw(_FIELDS[text])) if open_ else lit(text) for open_, text in template] or [lit("")],
-        " || ",
-    )
-
-
-def unbound(type_: str) -> Composable:
-    """The type without its length: a cast to varchar(10) would cut what a row of that column refuses."""
-    if '"' in type_ or "(" not in type_:
-        return raw(type_)
-    return raw(
-        re.sub(
-            r"^bit\b(?! varying)",
-            "bit varying",
-            re.sub(r"^character(?! varying)", "bpchar", re.sub(r"\([^)]*\)", "", type_)),
-        )
-    )
 
 
 def _shown(names: Sequence[str]) -> Composable:
