@@ -377,6 +377,8 @@ def observed(
     count_waiting(world, result.processes)
     running = will_run(result.processes, changing)
     result.deferred += defer_after(world.spec, result.founds, running)
+    deferred = {it.address for it in result.deferred}
+    result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]
     if records:
         from reconciler.kinds.pds_records import find_records
 
@@ -512,6 +514,9 @@ def _defer(result: Observed) -> dict[tuple[str, TableName], str]:
         for found in founds
         if found.missing or found.changed or found.extra
     }
+    for _, prefix in result.prefixes:
+        if prefix.counts.get("sign"):
+            changing.setdefault((prefix.intent.connection, prefix.intent.target.name), prefix.intent.address)
     for founds in result.founds.values():
         for found in list(founds):
             if found.intent.finds:

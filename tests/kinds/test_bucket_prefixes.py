@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler import app
+from reconciler.kinds.processes import rows_of
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.plan.step import Verb
 from tests.kinds.bench import Bench, summary
 
 TABLE = """
@@ -456,3 +458,37 @@ def test_objects_alike_but_for_case_or_ending(images: Images) -> None:
     images.spec(INSERT)
     notes = " ".join(note for it in app.status(images.bench.session()) for note in it.notes)
     assert "4 objects differ from another in case or extension alone" in notes
+
+
+def test_rows_that_are_signed_for_count_for_a_process(images: Images) -> None:
+    images.put("a.jpg", "b.jpg", "new.jpg")
+    images.rows("pictures/a.jpg", "pictures/b.jpg")
+    images.rows("pictures/b.jpg", collection_id="2")
+    images.spec(INSERT + "\nsigned_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
+    text = images.bench.path.read_text()
+    images.bench.path.write_text(
+        text + "processes:\n  thumbs: { table: production.images, pending: \"signed_url IS NOT NULL AND title <> 'done'"
+        " OR signed_url IS NOT NULL AND title IS NULL\", done: title = 'done', call: { command: ['true', '{keys}'] },"
+        " needs: [bucket_prefixes.images] }\n"
+    )
+    plan = images.bench.plan()
+    (call,) = [step for step in plan.steps if step.verb is Verb.CALL]
+    assert rows_of(plan, call) == {"pending": 0, "added": 3, "ceiling": 3}
+
+
+def test_what_comes_after_a_process_waits_whole(images: Images) -> None:
+    """Its rows and its objects: neither is planned on what the process is about to change."""
+    images.put("a.jpg", "extra.jpg")
+    images.rows("pictures/a.jpg")
+    images.spec(
+        "on_extra_object: { quarantine: lost/ }\nneeds: [processes.thumbs]\nsigned_url: { column: signed_url, expires_in: 1d }",
+        match='["*.jpg", "!lost/*"]',
+    )
+    text = images.bench.path.read_text()
+    images.bench.path.write_text(
+        text + "processes:\n  thumbs: { table: production.images, pending: title IS NULL, done: title = 'done',"
+        " call: { command: ['true', '{keys}'] } }\n"
+    )
+    plan = images.bench.plan()
+    assert [it.address for it in plan.header.deferred] == ["bucket_prefixes.images"]
+    assert {step.verb for step in plan.steps} == {Verb.CALL}

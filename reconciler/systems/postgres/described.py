@@ -103,6 +103,31 @@ class Objects:
     notes: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class SignedNames:
+    """Rows that are to be given a signed URL."""
+
+    column: str
+    keys: Composable
+    count: Composable
+
+
+def url_column(intent: Intent) -> str | None:
+    """The column of an intent's rows that the same plan fills with signed URLs."""
+    finds = intent.finds.of.finds if isinstance(intent.finds, RowsOf) else intent.finds
+    return finds.signing.column if isinstance(finds, Described) and finds.signing else None
+
+
+def signed_rows(intent: Intent) -> SignedNames | None:
+    """Of the rows there are, after they were compared, those that a plan signs for."""
+    column = url_column(intent)
+    if not isinstance(intent.finds, RowsOf) or column is None:
+        return None
+    where = q("FROM {} n WHERE n.mine AND n.there AND n.name IN (SELECT name FROM {} f WHERE f.kind = 'sign')", intent.temp("n"),
+              intent.finds.of.temp("f"))  # fmt: skip
+    return SignedNames(column, q("SELECT n.* {}", where), q("SELECT count(*) {}", where))
+
+
 def tables_of_objects(intent: Intent) -> list[Composable]:
     """The statements that make the temporary tables."""
     if isinstance(intent.finds, Described):
