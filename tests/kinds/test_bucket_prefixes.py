@@ -492,3 +492,28 @@ def test_what_comes_after_a_process_waits_whole(images: Images) -> None:
     plan = images.bench.plan()
     assert [it.address for it in plan.header.deferred] == ["bucket_prefixes.images"]
     assert {step.verb for step in plan.steps} == {Verb.CALL}
+
+
+def test_bytes_that_are_gone_come_from_another_bucket(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.systems.storage.folder import DirectoryStorage
+    from reconciler.systems.storage.interface import Verdict
+
+    def verify(storage: DirectoryStorage, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
+        """A file without bytes stands for an object of a server that has lost them."""
+        for name in names:
+            found = storage.head(bucket, name)
+            yield name, Verdict.PRESENT if found and found.size else Verdict.BYTES_GONE
+
+    monkeypatch.setattr(DirectoryStorage, "verify", verify)
+    backup = images.bench.folder / "media" / "backup"
+    backup.mkdir()
+    for name in ("b.jpg", "lost.jpg", "a.jpg"):
+        (backup / name).write_bytes(b"the very bytes")
+    images.put("a.jpg")
+    images.put("b.jpg", content=b"")
+    images.rows("pictures/a.jpg", "pictures/b.jpg", "pictures/lost.jpg")
+    images.spec("verify: bytes\non_missing_object: { copy_from: media.backup }")
+    images.done({"bucket_prefixes.images[pictures]/copy": 2})
+    assert {name: (images.bucket / name).read_bytes() for name in images.there()} == {
+        "a.jpg": b"picture", "b.jpg": b"the very bytes", "lost.jpg": b"the very bytes"
+    }  # fmt: skip

@@ -448,8 +448,9 @@ class _Finding:
             return
         there = self._note(
             "copy",
-            q("SELECT b.name, {}, b.size, b.etag, 'object missing' FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
-              lit(self.source.spare_name), listed(self.session, spare, self.new.temp("b")), self.f),
+            q("SELECT b.name, {}, b.size, b.etag, CASE WHEN EXISTS (SELECT FROM {} g WHERE g.name = b.name) THEN 'bytes gone'"
+              " ELSE 'object missing' END FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
+              lit(self.source.spare_name), self.new.temp("g"), listed(self.session, spare, self.new.temp("b")), self.f),
         )  # fmt: skip
         lost = (
             self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'missing_in_storage'", self.f))

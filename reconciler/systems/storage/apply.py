@@ -15,13 +15,15 @@ from reconciler.plan.errors import Drift
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Step, Verb
 from reconciler.systems.storage.content import transfer
-from reconciler.systems.storage.interface import Object, Storage
+from reconciler.systems.storage.interface import Object, Storage, Verdict
 
 OBJECT_VERBS = frozenset({Verb.COPY, Verb.MOVE, Verb.REMOVE})
 _NAMED = 20
 _SINGLY = 50
 """Objects looked at one by one rather than by listing."""
 _BATCH = 1000
+BYTES_GONE = "bytes gone"
+"""The reason for which an object that is listed is put there anew."""
 NO_ROW = "no row"
 """The reason for which an object goes because nobody names it."""
 
@@ -58,10 +60,11 @@ def execute_objects(
     outcome = Outcome()
     for step in steps:
         there = _there(storage, plan, step)
+        empty = _without_bytes(storage, plan, step)
         drifted: list[str] = []
         to_do: list[Change] = []
         for change in plan.changes(step):
-            match _judge(step, change, there):
+            match True if change.key[0] in empty else _judge(step, change, there):
                 case True:
                     to_do.append(change)
                 case False:
@@ -96,6 +99,18 @@ def _there(storage: Storage, plan: Plan, step: Step) -> Mapping[str, Object | No
         if change.after and "name" in change.after:
             names.add(str(change.after["name"]))
     return _looked_up(storage, step.target, names)
+
+
+def _without_bytes(storage: Storage, plan: Plan, step: Step) -> set[str]:
+    """Of the objects whose bytes the plan found gone those whose bytes still are."""
+    if step.verb is not Verb.COPY:
+        return set()
+    asked = [change.key[0] for change in plan.changes(step) if change.reason == BYTES_GONE]
+    return (
+        {name for name, verdict in storage.verify(step.target, asked) if verdict is Verdict.BYTES_GONE}
+        if asked
+        else set()
+    )
 
 
 def _looked_up(storage: Storage, bucket: str, names: Collection[str]) -> Mapping[str, Object | None]:
@@ -178,7 +193,9 @@ def _carry_out(storage: Storage, step: Step, to_do: Sequence[Change], source: So
             storage.move(step.target, change.key[0], str(change.after["name"]))
         else:
             other, bucket = source(str(change.after["from"]))
-            if other is storage:
+            if change.reason == BYTES_GONE:
+                transfer(other, bucket, change.key[0], storage, step.target, change.key[0], overwrite=True)
+            elif other is storage:
                 storage.copy(bucket, change.key[0], change.key[0], to_bucket=step.target)
             else:
                 transfer(other, bucket, change.key[0], storage, step.target, change.key[0])
