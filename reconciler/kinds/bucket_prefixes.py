@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from reconciler.kinds.collections import Compiled, find_table, place_of
@@ -22,14 +23,15 @@ from reconciler.spec import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRo
 from reconciler.spec.bucket_prefix import bucket_of, pieces, seconds
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.described import Described, Inventory, RowsOf, Signing
+from reconciler.systems.postgres.described import Described, RowsOf, Signing
+from reconciler.systems.postgres.paired import Inventory
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import NO_SOURCE, Intent, OnExtra, Scope, alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
 from reconciler.systems.postgres.spellings import spelled
 from reconciler.systems.storage.apply import Outcome, execute_objects
-from reconciler.systems.storage.interface import Storage, Verdict
+from reconciler.systems.storage.interface import Signed, Storage, Verdict
 
 
 def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> Compiled:
@@ -51,6 +53,7 @@ def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> 
         first + 1, address, connection, table, identity(table, address, place), NO_SOURCE, scope, finds=RowsOf(new),
         on_extra=OnExtra.DELETE if it.on_missing_object == "delete" else OnExtra.KEEP, max_delete=str(it.max_delete),
         protect=it.protect, source_name=it.bucket, place=place,
+        secret=frozenset([it.signed_url.column] if it.signed_url else ()),
     )  # fmt: skip
     return Compiled([new, rows])
 
@@ -100,7 +103,7 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
         sets=action.set if isinstance(action, SetRow) else {},
         spare=spare,
         spare_name=spare_name,
-        measured=dict(it.columns),
+        measured={column: "mime" if what == "content_type" else what for column, what in it.columns.items()},
         extra="move" if isinstance(it.on_extra_object, Quarantine) else it.on_extra_object,
         quarantine=it.on_extra_object.quarantine if isinstance(it.on_extra_object, Quarantine) else "",
         move=it.move,
@@ -233,14 +236,24 @@ def _sign(
     scope = _condition(world, step.address, it.where, table, "where") if it.where else raw("true")
     rows = SignedRows(table, it.column, tuple(pieces(it.form)), step.target, scope, made)
     outcome.count(step)
-    changes = plan.changes(step)
-    while batch := [change.key[0] for change in islice(changes, BATCH)]:
-        with session.writing(f"reconciler/{plan.id}", lock_timeout="10s", statement_timeout="0"):
-            wanted = lacking(session, rows, batch)
-            signed = storage.sign(step.target, wanted, made.seconds) if wanted and not rehearse else None
-            if signed and signed.urls:
-                give(session, rows, signed.urls)
-        for name in signed.missing if signed else ():
-            outcome.unsettled.append(f"{step.id}: {name} has no object to sign for")
-        outcome.count(step, applied=len(wanted), already=len(batch) - len(wanted))
-        advance(len(batch))
+    name, changes = f"reconciler/{plan.id}", plan.changes(step)
+    waiting: tuple[list[str], Future[Signed]] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="sign") as pool:  # a batch is signed while the one before is written
+        while (batch := [change.key[0] for change in islice(changes, BATCH)]) or waiting:
+            coming = None
+            if batch:
+                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                    wanted = lacking(session, rows, batch)
+                outcome.count(step, already=len(batch) - len(wanted), applied=len(wanted) if rehearse else 0)
+                advance(len(batch) - len(wanted))
+                if wanted and not rehearse:
+                    coming = wanted, pool.submit(storage.sign, step.target, wanted, made.seconds)
+            if waiting:
+                signed = waiting[1].result()
+                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                    if signed.urls:
+                        give(session, rows, signed.urls)
+                outcome.unsettled += [f"{step.id}: {it} has no object to sign for" for it in signed.missing]
+                outcome.count(step, applied=len(waiting[0]))
+                advance(len(waiting[0]))
+            waiting = coming

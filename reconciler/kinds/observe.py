@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ from reconciler.spec import (
     UniqueKey,
 )
 from reconciler.systems.postgres.as_of import AsOf
-from reconciler.systems.postgres.described import Objects, find_described
+from reconciler.systems.postgres.described import Described, Objects, find_described
 from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
@@ -361,20 +362,14 @@ def observed(
     declared = {connection: load(world.session(connection), them) for connection, them in sorted(by_connection.items())}
     for reach in reaches:
         reach.fill()
-    for connection, them in sorted(by_connection.items()):
-        for found in find_described(world.session(connection), them):
-            place = resources[found.intent.address]
-            assert isinstance(place, BucketPrefix)
-            result.prefixes.append((place.place()[0], found))
     for connection, founds in declared.items():
-        found_there = [it for _, it in result.prefixes if it.intent.connection == connection]
         result.founds[connection] = observe(
             world.session(connection),
             world.catalog(connection),
             founds,
             by_connection[connection],
             bystanders[connection],
-            [found for it in found_there for found in (it.new, it.rows)],
+            partial(_describe, result, connection, by_connection[connection], wait=not count_extra),
             count_extra=count_extra,
         )
     _defer_keys(result, created)
@@ -382,12 +377,36 @@ def observed(
     count_waiting(world, result.processes)
     running = will_run(result.processes, changing)
     result.deferred += defer_after(world.spec, result.founds, running)
+    deferred = {it.address for it in result.deferred}
+    result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]
     if records:
         from reconciler.kinds.pds_records import find_records
 
         result.records = find_records(world, [it for it in meant if not _waits(result, it, changing, running)])
     result.deferred = sorted(set(result.deferred), key=lambda it: it.address)
     return result
+
+
+def _describe(
+    result: Observed, connection: str, intents: Sequence[Intent], founds: Sequence[Found], *, wait: bool
+) -> list[Found]:
+    """Rows of objects, compared; with `wait` only where no other resource of this plan changes them first."""
+    writers = {
+        it.intent.target.name: it.intent.address for it in founds if wait and (it.missing or it.changed or it.extra)
+    }
+    waiting: dict[str, str] = {}
+    for intent in intents:
+        if isinstance(intent.finds, Described) and (writer := writers.get(intent.target.name)):
+            waiting[intent.address] = (
+                f"rows of {full_name(intent.target.name)} are changed by {writer}; plan again after apply"
+            )
+    result.deferred += [Deferred(address, reason) for address, reason in waiting.items()]
+    seen = find_described(result.world.session(connection), [it for it in intents if it.address not in waiting])
+    for found in seen:
+        resource = result.world.spec.resources()[found.intent.address]
+        assert isinstance(resource, BucketPrefix)
+        result.prefixes.append((resource.place()[0], found))
+    return [found for it in seen for found in (it.new, it.rows)]
 
 
 def _meant(
@@ -495,6 +514,9 @@ def _defer(result: Observed) -> dict[tuple[str, TableName], str]:
         for found in founds
         if found.missing or found.changed or found.extra
     }
+    for _, prefix in result.prefixes:
+        if prefix.counts.get("sign"):
+            changing.setdefault((prefix.intent.connection, prefix.intent.target.name), prefix.intent.address)
     for founds in result.founds.values():
         for found in list(founds):
             if found.intent.finds:

@@ -65,6 +65,9 @@ Template: TypeAlias = Annotated[
 Values: TypeAlias = Annotated[dict[ColumnName, Template], Field(min_length=1)]
 
 
+Measure: TypeAlias = Literal["size", "etag", "mime", "content_type", "created_at"]
+
+
 class InsertRow(Strict):
     """A row for each object that no row names."""
 
@@ -160,9 +163,10 @@ class BucketPrefix(Resource):
         False, description="true: where a row has a wrong form, the object is moved to where `form` reads the row's text, "
         "and the row stays.",
     )  # fmt: skip
-    columns: dict[ColumnName, Literal["size", "etag", "mime", "created_at"]] = Field(
-        default_factory=dict[str, Literal["size", "etag", "mime", "created_at"]],
-        description="Columns that say something of the object: column → size, etag, mime or created_at. Brought up to date where they differ.",
+    columns: dict[ColumnName, Measure] = Field(
+        default_factory=dict[str, Measure],
+        description="Columns that say something of the object: column → size, etag, mime (or content_type, the same) or created_at. "
+        "Brought up to date where they differ.",
     )
     on_missing_row: OnMissingRow = Field("keep", description="What becomes of an object that no row names.")
     on_missing_object: OnMissingObject = Field(

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler import app
+from reconciler.kinds.processes import rows_of
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.plan.step import Verb
 from tests.kinds.bench import Bench, summary
 
 TABLE = """
@@ -152,6 +154,35 @@ def test_deletes_have_a_limit(images: Images) -> None:
         images.bench.plan()
     assert caught.value.code is Exit.LIMIT
     assert app.status(images.bench.session())[0].wrong == 1
+
+
+def test_a_limit_is_a_share_of_the_rows_in_scope(images: Images) -> None:
+    images.put(*(f"{number}.jpg" for number in range(19)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(20)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(9)), collection_id="2")
+    images.spec('on_missing_object: delete\nmax_delete: "4%"')
+    with pytest.raises(ReconcilerError) as caught:
+        images.bench.plan()
+    assert caught.value.code is Exit.LIMIT
+    images.spec('on_missing_object: delete\nmax_delete: "5%"')
+    assert summary(images.bench.plan()) == {f"{STEP}/delete": 1}
+
+
+def test_more_urls_than_a_batch_holds(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.kinds.bucket_prefixes.BATCH", 3)
+    images.put(*(f"{number}.jpg" for number in range(10)))
+    images.rows(*(f"pictures/{number}.jpg" for number in range(10)))
+    images.spec("signed_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
+    plan = images.bench.plan()
+    (images.bucket / "4.jpg").unlink()  # it goes after the plan
+    applied = images.bench.apply(plan)
+    assert applied.code is Exit.ERROR
+    assert any("4.jpg has no object to sign for" in text for text in applied.remaining)
+    images.put("4.jpg")
+    assert images.bench.apply(plan).converged
+    urls = [url for (url,) in images.bench.production.sql("SELECT signed_url FROM images")]
+    assert len({*urls}) == 10
+    assert None not in urls
 
 
 def test_an_empty_bucket_is_an_error(images: Images) -> None:
@@ -300,3 +331,189 @@ def test_protected(images: Images) -> None:
     plan = images.bench.plan()
     assert summary(plan) == {}
     assert any(it.kind == "blocked" for it in plan.header.hazards)
+
+
+def test_names_and_values_are_never_sql(images: Images) -> None:
+    names = ["it's.jpg", "a b; DROP TABLE images.jpg", "100$.jpg", "{stem}.jpg", "sub/x'.y.jpg", "tab\t\\n.jpg"]
+    images.put(*names)
+    images.spec('on_missing_row: { insert: { title: "{folder}|{stem}|{ext}|{size}" } }')
+    images.done({f"{STEP}/insert": len(names)})
+    titles = dict(images.bench.production.sql("SELECT src, title FROM images"))
+    assert titles["pictures/sub/x'.y.jpg"] == "sub|x'.y|jpg|7"
+    assert set(titles) == {f"pictures/{name}" for name in names}
+
+
+def test_a_value_that_does_not_fit_is_told(images: Images) -> None:
+    images.put("a.jpg")
+    images.spec('on_missing_row: { insert: { size_bytes: "{stem}" } }')
+    with pytest.raises(ReconcilerError, match="does not fit") as caught:
+        images.bench.plan()
+    assert caught.value.where
+
+
+def test_a_signed_url_stands_in_no_plan(images: Images) -> None:
+    """Not as the image of a row that goes either."""
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg", signed_url="https://x.example.com/y?token=a.canary.c")
+    images.spec(
+        "on_missing_object: delete\nmax_delete: 1\nsigned_url: { column: signed_url, expires_in: 365d, renew_within: 30d }"
+    )
+    plan = images.done({f"{STEP}/delete": 1, "bucket_prefixes.images[pictures]/sign": 1})
+    assert "canary" not in plan.path.read_text("utf-8")
+    images.back(plan)
+    assert images.bench.production.sql("SELECT signed_url FROM images WHERE src = 'pictures/gone.jpg'") == [(None,)]
+
+
+def test_rows_that_go_along_count(images: Images) -> None:
+    images.bench.production.sql("CREATE TABLE tags (image_id uuid REFERENCES images ON DELETE CASCADE, tag text)")
+    images.bench.production.sql("ALTER TABLE tags ADD PRIMARY KEY (image_id, tag)")
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg")
+    images.bench.production.sql(
+        "INSERT INTO tags SELECT id, t FROM images, unnest(ARRAY['x', 'y']) t WHERE src LIKE '%gone%'"
+    )
+    images.spec("on_missing_object: delete\nmax_delete: 2")
+    with pytest.raises(ReconcilerError) as caught:
+        images.bench.plan()
+    assert caught.value.code is Exit.LIMIT
+    before = images.bench.production.dump()
+    images.spec("on_missing_object: delete\nmax_delete: 3")
+    plan = images.bench.plan()
+    assert images.bench.apply(plan).converged
+    images.back(plan)
+    assert images.bench.production.dump() == before
+
+
+def test_every_measure_has_its_column(images: Images) -> None:
+    images.put("a.jpg", "b.png", "new.jpg")
+    images.rows("pictures/a.jpg", size_bytes="7", mime="image/jpeg")
+    images.rows("pictures/b.png", size_bytes="6", mime="image/jpeg")
+    images.bench.production.sql("ALTER TABLE images ADD taken timestamptz")
+    before = images.bench.production.dump()
+    images.spec(INSERT.replace(', mime: "{mime}"', "")
+                + "\ncolumns: { size_bytes: size, etag: etag, mime: content_type, taken: created_at }")  # fmt: skip
+    plan = images.done({f"{STEP}/insert": 1, f"{STEP}/update": 2})
+    assert images.bench.production.sql(
+        "SELECT src, size_bytes, mime, etag IS NOT NULL AND taken IS NOT NULL FROM images ORDER BY src"
+    ) == [
+        ("pictures/a.jpg", 7, "image/jpeg", True), ("pictures/b.png", 7, "image/png", True), ("pictures/new.jpg", 7, "image/jpeg", True),
+    ]  # fmt: skip
+    images.back(plan)
+    assert images.bench.production.dump() == before
+
+
+def test_a_copy_that_changed_since_is_drift(images: Images) -> None:
+    backup = images.bench.folder / "media" / "backup"
+    backup.mkdir()
+    (backup / "lost.jpg").write_bytes(b"the very bytes")
+    images.put("a.jpg")
+    images.rows("pictures/a.jpg", "pictures/lost.jpg")
+    images.spec("on_missing_object: { copy_from: media.backup }")
+    plan = images.bench.plan()
+    (backup / "lost.jpg").write_bytes(b"others, of another length")
+    with pytest.raises(Drift):
+        images.bench.apply(plan)
+    assert images.there() == ["a.jpg"]
+
+
+def test_nothing_is_extra_where_no_row_names_anything(images: Images) -> None:
+    images.put("a.jpg", "b.jpg")
+    images.rows("other-bucket/a.jpg")
+    images.spec("on_extra_object: { quarantine: lost/ }", match='["*.jpg", "!lost/*"]')
+    with pytest.raises(ReconcilerError, match=r"no row of public\.images names any of the 2 objects"):
+        images.bench.plan()
+
+
+def test_a_table_that_another_resource_changes_waits(images: Images) -> None:
+    images.put("a.jpg", "b.jpg")
+    images.bench.backup.sql(TABLE + "INSERT INTO images (src) VALUES ('pictures/b.jpg')")
+    images.spec(INSERT)
+    text = images.bench.path.read_text().replace(
+        "connections:\n", 'connections:\n  backup: { postgres: "${env:BACKUP_URL}" }\n'
+    )
+    images.bench.path.write_text(text + "collections: { images: { table: production.images, source: backup } }\n")
+    plan = images.bench.plan()
+    assert summary(plan) == {"collections.images[public.images]/insert": 1}
+    assert [it.address for it in plan.header.deferred] == ["bucket_prefixes.images"]
+    images.bench.apply(plan)
+    assert summary(images.bench.plan()) == {f"{STEP}/insert": 1}
+
+
+def test_two_prefixes_of_one_table(images: Images) -> None:
+    images.put("x/a.jpg", "y/b.jpg", "y/c.jpg")
+    images.rows("pictures/y/c.jpg", "pictures/x/gone.jpg")
+    images.spec(INSERT + "\non_missing_object: { set: { metadata_status: error } }\nprefix: x/")
+    text = images.bench.path.read_text()
+    body = text.partition("  images:\n")[2]
+    images.bench.path.write_text(text + "  others:\n" + body.replace("prefix: x/", "prefix: y/"))
+    images.done({f"{STEP}/insert": 1, f"{STEP}/update": 1, "bucket_prefixes.others[public.images]/insert": 1})
+    images.put("x/new.jpg")
+    images.bench.path.write_text(text + "  others:\n" + body.replace("prefix: x/", "prefix: x"))
+    with pytest.raises(ReconcilerError, match="would write the same rows"):
+        images.bench.plan()
+
+
+def test_objects_alike_but_for_case_or_ending(images: Images) -> None:
+    images.put("A.jpg", "a.png", "sub/.x.jpg", "sub/y.jpg", "v1.2/n.jpg", "v1.2/m.jpg", "n.a.jpg", "n.b.jpg", "n.A.png")
+    images.spec(INSERT)
+    notes = " ".join(note for it in app.status(images.bench.session()) for note in it.notes)
+    assert "4 objects differ from another in case or extension alone" in notes
+
+
+def test_rows_that_are_signed_for_count_for_a_process(images: Images) -> None:
+    images.put("a.jpg", "b.jpg", "new.jpg")
+    images.rows("pictures/a.jpg", "pictures/b.jpg")
+    images.rows("pictures/b.jpg", collection_id="2")
+    images.spec(INSERT + "\nsigned_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
+    text = images.bench.path.read_text()
+    images.bench.path.write_text(
+        text + "processes:\n  thumbs: { table: production.images, pending: \"signed_url IS NOT NULL AND title <> 'done'"
+        " OR signed_url IS NOT NULL AND title IS NULL\", done: title = 'done', call: { command: ['true', '{keys}'] },"
+        " needs: [bucket_prefixes.images] }\n"
+    )
+    plan = images.bench.plan()
+    (call,) = [step for step in plan.steps if step.verb is Verb.CALL]
+    assert rows_of(plan, call) == {"pending": 0, "added": 3, "ceiling": 3}
+
+
+def test_what_comes_after_a_process_waits_whole(images: Images) -> None:
+    """Its rows and its objects: neither is planned on what the process is about to change."""
+    images.put("a.jpg", "extra.jpg")
+    images.rows("pictures/a.jpg")
+    images.spec(
+        "on_extra_object: { quarantine: lost/ }\nneeds: [processes.thumbs]\nsigned_url: { column: signed_url, expires_in: 1d }",
+        match='["*.jpg", "!lost/*"]',
+    )
+    text = images.bench.path.read_text()
+    images.bench.path.write_text(
+        text + "processes:\n  thumbs: { table: production.images, pending: title IS NULL, done: title = 'done',"
+        " call: { command: ['true', '{keys}'] } }\n"
+    )
+    plan = images.bench.plan()
+    assert [it.address for it in plan.header.deferred] == ["bucket_prefixes.images"]
+    assert {step.verb for step in plan.steps} == {Verb.CALL}
+
+
+def test_bytes_that_are_gone_come_from_another_bucket(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.systems.storage.folder import DirectoryStorage
+    from reconciler.systems.storage.interface import Verdict
+
+    def verify(storage: DirectoryStorage, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
+        """A file without bytes stands for an object of a server that has lost them."""
+        for name in names:
+            found = storage.head(bucket, name)
+            yield name, Verdict.PRESENT if found and found.size else Verdict.BYTES_GONE
+
+    monkeypatch.setattr(DirectoryStorage, "verify", verify)
+    backup = images.bench.folder / "media" / "backup"
+    backup.mkdir()
+    for name in ("b.jpg", "lost.jpg", "a.jpg"):
+        (backup / name).write_bytes(b"the very bytes")
+    images.put("a.jpg")
+    images.put("b.jpg", content=b"")
+    images.rows("pictures/a.jpg", "pictures/b.jpg", "pictures/lost.jpg")
+    images.spec("verify: bytes\non_missing_object: { copy_from: media.backup }")
+    images.done({"bucket_prefixes.images[pictures]/copy": 2})
+    assert {name: (images.bucket / name).read_bytes() for name in images.there()} == {
+        "a.jpg": b"picture", "b.jpg": b"the very bytes", "lost.jpg": b"the very bytes"
+    }  # fmt: skip

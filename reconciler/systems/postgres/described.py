@@ -2,26 +2,39 @@
 
 In: a `Described` intent (rows to come, keyed by the column that names the object) and its `RowsOf` intent (rows there are, by their own
 key); the inventory as COPY text. Out: two `Found` for rows, and `Objects`: what is to be done with objects, and every finding counted.
-All of it stands in temporary tables: `rc_o_N` the objects, `rc_n_N` what each row names, `rc_f_N` the findings (kind, name, …).
+All of it stands in temporary tables: what `paired.py` left over, and `rc_f_N` the findings (kind, name, …).
 Invariant: an object lacks a row only if no row of the table names it in any known spelling; names are compared byte for byte.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import LiteralString
+from itertools import combinations, islice
+from tempfile import TemporaryFile
+
+import psycopg
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.differ import Found, changed_flags
+from reconciler.systems.postgres.object_values import filled, unbound, why_invalid
+from reconciler.systems.postgres.paired import (
+    LISTED,
+    Inventory,
+    Lacking,
+    Names,
+    Pairing,
+    listed,
+    listing_table,
+    pair_tables,
+)
 from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, key_names, on_keys, relation
-from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
-from reconciler.systems.postgres.spellings import Match, Piece, decoded, is_url, meant, read_name, spelled
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
+from reconciler.systems.postgres.spellings import Match, Piece, loose_stem, read_name, spelled, stem
 
-Inventory = Callable[[], Iterator[bytes] | Composable]
-"""Lines of COPY, or a SELECT where the objects are listed in the same database."""
 FINDINGS = ("missing_in_db", "missing_in_storage", "stale", "wrong_form", "duplicates", "unexpected")
 """Each a file of `status --csv`."""
 
@@ -90,129 +103,140 @@ class Objects:
     notes: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class SignedNames:
+    """Rows that are to be given a signed URL."""
+
+    column: str
+    keys: Composable
+    count: Composable
+
+
+def url_column(intent: Intent) -> str | None:
+    """The column of an intent's rows that the same plan fills with signed URLs."""
+    finds = intent.finds.of.finds if isinstance(intent.finds, RowsOf) else intent.finds
+    return finds.signing.column if isinstance(finds, Described) and finds.signing else None
+
+
+def signed_rows(intent: Intent) -> SignedNames | None:
+    """Of the rows there are, after they were compared, those that a plan signs for."""
+    column = url_column(intent)
+    if not isinstance(intent.finds, RowsOf) or column is None:
+        return None
+    where = q("FROM {} n WHERE n.mine AND n.there AND n.name IN (SELECT name FROM {} f WHERE f.kind = 'sign')", intent.temp("n"),
+              intent.finds.of.temp("f"))  # fmt: skip
+    return SignedNames(column, q("SELECT n.* {}", where), q("SELECT count(*) {}", where))
+
+
 def tables_of_objects(intent: Intent) -> list[Composable]:
     """The statements that make the temporary tables."""
     if isinstance(intent.finds, Described):
-        listed = raw("name text, size int8, etag text, mime text, created_at timestamptz")
         return [
-            q("CREATE TEMP TABLE {} ({}, meant bool GENERATED ALWAYS AS ({}) STORED) ON COMMIT DROP", intent.temp("o"), listed,
-              meant(raw("name"), intent.finds.prefix, intent.finds.match)),
-            q("CREATE TEMP TABLE {} ({}) ON COMMIT DROP", intent.temp("b"), listed),
+            listing_table(intent.temp("o")),
+            listing_table(intent.temp("b")),
             q("CREATE TEMP TABLE {} (name text) ON COMMIT DROP", intent.temp("g")),
             q("CREATE TEMP TABLE {} (kind text, name text, other text, size int8, etag text, why text) ON COMMIT DROP", intent.temp("f")),
         ]  # fmt: skip
-    if isinstance(intent.finds, RowsOf):
-        keys = join(
-            [q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)]
-        )
-        return [
-            q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0 AS form, ''::text AS name, false AS there, false AS mine FROM {}"
-              " WITH NO DATA", intent.temp("n"), keys, relation(intent.target.name))
-        ]  # fmt: skip
-    return []
+    return pair_tables(intent) if isinstance(intent.finds, RowsOf) else []
 
 
 def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]:
     """Every `Described` intent, with the intent of its rows."""
     rows = {it.finds.of.number: it for it in intents if isinstance(it.finds, RowsOf)}
-    return [_Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)]
+    found = [
+        _Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)
+    ]
+    for one, other in combinations(found, 2):
+        _refuse_shared(session, one, other)
+    return found
+
+
+def _refuse_shared(session: Session, one: Objects, other: Objects) -> None:
+    """Two resources must not write the same rows."""
+    if one.intent.target.name != other.intent.target.name:
+        return
+    for first, second in ((one.new, other.new), (one.rows, other.rows)):
+        if first.intent.key != second.intent.key:
+            continue
+        same = on_keys("a", first.keys, "b", second.keys)
+        if session.value(
+            q("SELECT EXISTS (SELECT FROM {} a JOIN {} b ON {})", first.intent.temp("d"), second.intent.temp("d"), same)
+        ):
+            raise ReconcilerError(
+                f"{one.intent.address} and {other.intent.address} would write the same rows of {full_name(one.intent.target.name)}",
+                where=other.intent.place, why="both mean the same objects", todo="narrow `prefix`, `match` or `where` of one of them",
+            )  # fmt: skip
+
+
+_LOST_AT_ONCE = 1000
+_HERE = raw("n.mine AND n.form >= 0 AND n.meant AND n.there AND NOT n.lost")
+_GONE = raw("n.mine AND n.form >= 0 AND n.meant AND NOT (n.there AND NOT n.lost)")
+"""Rows in scope whose object is there, and those whose object should be here and is not."""
 
 
 class _Finding:
     def __init__(self, session: Session, new: Intent, rows: Intent, source: Described) -> None:
         self.session, self.new, self.rows, self.source = session, new, rows, source
         self.result = Objects(new, Found(rows), Found(new))
-        self.o, self.n, self.f = new.temp("o"), rows.temp("n"), new.temp("f")
+        self.u, self.n, self.f = rows.temp("u"), rows.temp("n"), new.temp("f")
         self.keys = key_names(len(rows.key))
         self.table, self.alias = relation(new.target.name), alias(new.target.name)
-        self.here = q("JOIN {} o ON n.there AND o.name = n.name", self.o)
-        self.meant = raw("o.meant")
-        self.either = q("coalesce(o.meant, {})", meant(raw("n.name"), source.prefix, source.match))
 
     def run(self) -> Objects:
-        self._load()
-        self._read_rows()
+        source = self.source
+        objects = listed(self.session, source.inventory, self.new.temp("o"))
+        names = Names(source.bucket, source.prefix, source.match, source.column, (source.form, *source.wrong_forms))
+        self.pairing = Pairing(self.session, self.rows, names, objects)
+        self.objects = self.pairing.objects
+        lacking = Lacking(source.signing.column, self._no_url) if source.signing else None
+        self.paired = self.pairing.run(self._needed(), source.measured, lacking, all_rows=source.lost is not None)
         self._verify()
         self._count()
         self._missing_rows()
         self._rows()
-        if self.source.spare is not None:
-            self._copies()
-        if self.source.move:
+        if source.spare is not None:
+            self._copies(source.spare)
+        if source.move:
             self._moves()
-        if self.source.signing is not None:
-            self._signatures(self.source.signing)
+        if source.signing is not None:
+            self._signatures(source.signing)
         self._limit()
         (self.result.new if self.result.new.missing else self.result.rows).notes += self.result.notes
         self.session.run(q("ANALYZE {}", self.f))
         return self.result
 
-    def _load(self) -> None:
-        self.result.total = self._fill(self.o, self.source.inventory())
-        if self.source.spare is not None:
-            self._fill(self.new.temp("b"), self.source.spare())
-            self.session.run(q("ANALYZE {}", self.new.temp("b")))
-        self.session.run(q("ANALYZE {}", self.o))
-        self.result.bytes = int(self.session.value(q("SELECT coalesce(sum(size), 0) FROM {}", self.o)))
+    def _needed(self) -> set[str]:
+        """What has to be known of objects besides their names."""
+        needed = {"size", "etag"} if self.source.move or self.source.extra != "keep" else set[str]()
+        for template in (self.source.insert or {}).values():
+            needed |= {text for open_, text in template or () if open_} & {*LISTED}
+        return needed
 
-    def _fill(self, table: Composable, inventory: Iterator[bytes] | Composable) -> int:
-        if isinstance(inventory, Iterator):
-            return self.session.copy_in(q("COPY {} (name, size, etag, mime, created_at) FROM STDIN", table), inventory)
-        listed = q("SELECT name, size::int8, etag, mime, created_at::timestamptz FROM ({}) i", inventory)
-        return self.session.run(q("INSERT INTO {} (name, size, etag, mime, created_at) {}", table, listed))
-
-    def _read_rows(self) -> None:
-        """What each row names: by the first spelling that leads to an object, else the first that fits, wrong ones before the form."""
-        forms = (self.source.form, *self.source.wrong_forms)
-        value = q("{}.{}::text", self.alias, ident(self.source.column))
-        source, numbers = self.source, range(len(forms))
-        captured = [
-            q("{} AS {}", read_name(form, source.bucket, value), ident(f"v{n}")) for n, form in enumerate(forms)
-        ]
-        joins: list[Composable] = []
-        for n, form in enumerate(forms):
-            o, v = ident(f"o{n}"), ident("v", f"v{n}")
-            same = q("convert_to({}.name, 'UTF8') = {}", o, decoded(v)) if is_url(form) else q("{}.name = {}", o, v)
-            joins.append(q("LEFT JOIN {} {} ON {}", self.o, o, same))
-        there = [q("WHEN {}.name IS NOT NULL THEN {}", ident(f"o{n}"), lit(n)) for n in numbers]
-        fits = [q("WHEN {} IS NOT NULL THEN {}", ident("v", f"v{n}"), lit(n)) for n in (*numbers[1:], 0)]
-        found = join([ident(f"o{n}", "name") for n in numbers])
-        said = join([ident("v", f"v{n}") for n in (*numbers[1:], 0)])
-        own = join(
-            [q("{}.{} AS {}", self.alias, ident(c), ident(k)) for c, k in zip(self.rows.key, self.keys, strict=True)]
+    def _no_url(self, url: Composable, name: Composable) -> Composable:
+        assert self.source.signing is not None
+        path, until = (
+            q("{} || {}", lit(self.source.bucket + "/"), name),
+            self.source.signing.now + self.source.signing.renew_within,
         )
-        self.session.run(
-            q("INSERT INTO {n} SELECT * FROM (SELECT {k}, CASE {there} {fits} ELSE -1 END AS form, coalesce({found}, {said}) AS name,"
-              " coalesce({found}) IS NOT NULL AS there, v.mine FROM (SELECT {own}, ({scope}) IS TRUE AS mine, {captured} FROM {t} AS {a}"
-              " WHERE {value} IS NOT NULL) v {joins}) c WHERE c.form >= 0 OR c.mine",
-              n=self.n, k=join([ident("v", k) for k in self.keys]), there=join(there, " "), fits=join(fits, " "), found=found, said=said,
-              own=own, scope=self.rows.scope.where or raw("true"), captured=join(captured), t=self.table, a=self.alias, value=value,
-              joins=join(joins, " "))
-        )  # fmt: skip
-        self.session.run(q("ANALYZE {}", self.n))
+        return q("{} IS NOT NULL", why_invalid(url, path, until))
 
     def _verify(self) -> None:
         """Ask the storage for the bytes of what rows in scope claim."""
         if self.source.lost is None:
             return
         claimed = self.session.copy_out(
-            q("COPY (SELECT DISTINCT to_json(o.name)::text FROM {} n {} WHERE n.mine AND {}) TO STDOUT (FORMAT csv, DELIMITER E'\\x02',"
-              " QUOTE E'\\x01')", self.n, self.here, self.meant)
+            q("COPY (SELECT DISTINCT to_json(name)::text FROM {} WHERE mine AND there AND meant) TO STDOUT (FORMAT csv, DELIMITER E'\\x02',"
+              " QUOTE E'\\x01')", self.n)
         )  # fmt: skip
-        import json
-
-        names = [json.loads(line) for line in b"".join(claimed).splitlines()]
-        for name in self.source.lost(iter(names)):
-            self.session.run(q("INSERT INTO {} VALUES ({})", self.new.temp("g"), lit(name)))
-        self.session.run(q("ANALYZE {}", self.new.temp("g")))
-
-    def _there(self) -> Composable:
-        """Whether the joined object is there, bytes and all."""
-        return q("(o.name IS NOT NULL AND NOT EXISTS (SELECT FROM {} g WHERE g.name = o.name))", self.new.temp("g"))
-
-    def _gone(self) -> Composable:
-        """Rows in scope of an object that should be here and is not."""
-        return q("n.mine AND n.form >= 0 AND {} AND NOT {}", self.either, self._there())
+        with TemporaryFile() as file:  # a million names are more than memory is for
+            file.writelines(claimed)
+            file.seek(0)
+            lost = iter(self.source.lost(json.loads(line) for line in file))
+            while batch := list(islice(lost, _LOST_AT_ONCE)):
+                self.session.run(q("INSERT INTO {} SELECT unnest({}::text[])", self.new.temp("g"), lit(batch)))
+        self.session.run(
+            q("UPDATE {} n SET lost = true FROM {} g WHERE n.there AND g.name = n.name", self.n, self.new.temp("g"))
+        )
 
     def _note(self, kind: str, rows: Composable) -> int:
         """Put findings aside: name, other, size, etag, why."""
@@ -223,52 +247,60 @@ class _Finding:
         return count
 
     def _count(self) -> None:
-        left = q("{} n LEFT {}", self.n, self.here)
-        unnamed = q("NOT EXISTS (SELECT FROM {} n WHERE n.there AND n.name = o.name)", self.n)
-        nothing = raw("NULL, NULL::int8, NULL, NULL")
+        nothing, row, n, paired = raw("NULL::int8, NULL"), self._row(), self.n, self.paired
+        alone = self.pairing.alone()
         self._note(
-            "missing_in_db",
-            q("SELECT o.name, NULL, o.size, o.etag, NULL FROM {} o WHERE {} AND {}", self.o, self.meant, unnamed),
+            "missing_in_db", q("SELECT u.name, NULL, {}, NULL FROM {} u WHERE {} AND u.meant", nothing, self.u, alone)
         )
-        self._note("missing_in_storage", q("SELECT coalesce(o.name, n.name), {}, NULL::int8, NULL, CASE WHEN o.name IS NULL THEN 'no such object'"
-                   " ELSE 'its bytes are gone' END FROM {} WHERE {}", self._row(), left, self._gone()))  # fmt: skip
-        self._note("wrong_form", q("SELECT o.name, {}, NULL::int8, NULL, NULL FROM {} n {} WHERE n.mine AND n.form > 0 AND {}",
-                   self._row(), self.n, self.here, self.meant))  # fmt: skip
-        self._note("duplicates", q("SELECT o.name, NULL, NULL::int8, NULL, count(*) || ' rows' FROM {} n {} WHERE n.mine GROUP BY o.name"
-                   " HAVING count(*) > 1", self.n, self.here))  # fmt: skip
-        reversed_ = raw("strpos(reverse(o.name), '.') AS dot, strpos(reverse(o.name) || '/', '/') AS slash")
-        alike = self._note("alike", q(
-            "WITH s AS (SELECT name, lower(CASE WHEN dot > 0 AND dot < slash THEN left(name, -dot) ELSE name END) COLLATE \"C\" AS stem FROM"
-            " (SELECT o.name, {} FROM {} o WHERE o.meant) o),"
-            " d AS (SELECT stem, min(name COLLATE \"C\") AS first FROM s GROUP BY stem HAVING count(*) > 1)"
-            " SELECT s.name, NULL, NULL::int8, NULL, 'like ' || d.first FROM s JOIN d USING (stem)", reversed_, self.o))  # fmt: skip
-        extra = q(
-            "SELECT o.name, {} FROM {} o WHERE NOT {} AND o.name !~ '(^|/)\\.emptyFolderPlaceholder$' AND {}",
-            nothing,
-            self.o,
-            self.meant,
-            unnamed,
+        self._note("missing_in_storage", q("SELECT n.name, {}, {}, CASE WHEN n.there THEN 'its bytes are gone' ELSE 'no such object' END"
+                   " FROM {} n WHERE {}", row, nothing, n, _GONE))  # fmt: skip
+        self._note(
+            "wrong_form",
+            q(
+                "SELECT n.name, {}, {}, NULL FROM {} n WHERE n.mine AND n.form > 0 AND n.there AND n.meant",
+                row,
+                nothing,
+                n,
+            ),
         )
-        self._note("unexpected", extra)
+        self.result.counts["duplicates"] = 0
+        if paired.several:
+            self._note(
+                "duplicates",
+                q("SELECT x.name, NULL, {}, x.number || ' rows' FROM ({}) x", nothing, self.pairing.several()),
+            )
+        alike = self._alike()
+        mark = raw("u.name <> '.emptyFolderPlaceholder' AND right(u.name, 24) <> '/.emptyFolderPlaceholder'")
+        self._note(
+            "unexpected",
+            q("SELECT u.name, NULL, {}, NULL FROM {} u WHERE {} AND NOT u.meant AND {}", nothing, self.u, alone, mark),
+        )
         if self.source.stale is not None:
             where = q("({}) IS TRUE AND ({})", self.source.stale, self.rows.scope.where or raw("true"))
             self._note("stale", q("SELECT {}::text, {}, NULL::int8, NULL, NULL FROM {} AS {} WHERE {}", ident(self.source.column),
                        _shown(self.rows.key), self.table, self.alias, where))  # fmt: skip
-        unread, outside, claims, right = self.session.one(
-            q("SELECT count(*) FILTER (WHERE n.mine AND n.form < 0), count(*) FILTER (WHERE n.mine AND n.form >= 0 AND NOT {m}),"
-              " count(*) FILTER (WHERE n.mine AND n.form >= 0 AND {m}), count(*) FILTER (WHERE n.mine AND n.form = 0 AND {m} AND {t}) FROM {left}",
-              m=self.either, t=self._there(), left=left)
+        unread, outside, wrong = self.session.one(
+            q("SELECT count(*) FILTER (WHERE n.mine AND n.form < 0), count(*) FILTER (WHERE n.mine AND n.form >= 0 AND NOT n.meant),"
+              " count(*) FILTER (WHERE n.mine AND NOT (n.form = 0 AND n.meant AND n.there AND NOT n.lost)) FROM {} n", n)
         )  # fmt: skip
-        self.result.in_sync = right
-        meant = self.session.value(q("SELECT count(*) FROM {} o WHERE {}", self.o, self.meant))
+        self.result.total, self.result.bytes = paired.objects, paired.bytes
+        self.result.in_sync = paired.rows - wrong
+        claims = paired.rows - unread - outside
         where = f"{self.source.bucket}/{self.source.prefix}"
-        if claims and not meant:
+        if claims and not paired.meant:
             raise ReconcilerError(
                 f"{self.new.address}: {where} holds no object, and {claims} rows of {full_name(self.new.target.name)} name one there",
                 where=self.new.place, why="an empty listing is more often a wrong bucket, prefix or key than an empty truth",
                 todo="check `bucket`, `prefix` and `match`",
             )  # fmt: skip
-        notes = [f"{self.result.total:,} objects, {_bytes_said(self.result.bytes)} under {where}; {meant:,} are meant"]
+        lacking = self.result.counts["missing_in_db"]
+        if self.source.insert is None and self.source.extra != "keep" and lacking and lacking == paired.meant:
+            raise ReconcilerError(
+                f"{self.new.address}: no row of {full_name(self.new.target.name)} names any of the {lacking} objects of {where}",
+                where=self.new.place, why="every object would go, which is more often a wrong `column`, `form` or table than meant",
+                todo="check them, or say on_extra_object: keep",
+            )  # fmt: skip
+        notes = [f"{paired.objects:,} objects, {_bytes_said(paired.bytes)} under {where}; {paired.meant:,} are meant"]
         for number, said in (
             (unread, "rows in scope are spelled in no known form"), (outside, "rows in scope name objects that are not meant"),
             (self.result.counts["duplicates"], "objects are named by several rows"),
@@ -280,12 +312,25 @@ class _Finding:
                 notes.append(f"{number:,} {said}")
         self.result.notes = notes
 
+    def _alike(self) -> int:
+        """Objects that differ in case or extension alone; their stems are only looked at where two of them share a hash."""
+        hashed = q("hashtextextended({}, 0)", loose_stem(raw("o.name")))
+        shared = q("SELECT {h} AS h FROM {o} o WHERE o.meant GROUP BY 1 HAVING count(*) > 1", h=hashed, o=self.objects)
+        self.result.counts["alike"] = 0
+        if not self.session.value(q("SELECT EXISTS ({})", shared)):
+            return 0
+        return self._note("alike", q(
+            "WITH s AS MATERIALIZED (SELECT o.name, {stem} AS stem FROM {o} o WHERE o.meant AND {h} IN ({shared})),"
+            " d AS (SELECT stem, min(name COLLATE \"C\") AS first FROM s GROUP BY stem HAVING count(*) > 1)"
+            " SELECT s.name, NULL, NULL::int8, NULL, 'like ' || d.first FROM s JOIN d USING (stem)",
+            stem=stem(raw("o.name")), o=self.objects, h=hashed, shared=shared))  # fmt: skip
+
     def _row(self) -> Composable:
         return q("concat_ws(', ', {})", join([q("n.{}::text", ident(k)) for k in self.keys]))
 
     def _missing_rows(self) -> None:
         source, found = self.source, self.result.new
-        lacking = q("{} f JOIN {} o ON o.name = f.name WHERE f.kind = 'missing_in_db'", self.f, self.o)
+        lacking = q("{} o WHERE o.meant AND {}", self.u, self.pairing.alone("o"))
         if source.insert is None:
             if source.extra == "remove":
                 self._note("remove", q("SELECT o.name, NULL, o.size, o.etag, 'no row' FROM {}", lacking))
@@ -297,20 +342,22 @@ class _Finding:
             return
         columns = self.new.target.columns
         values = {source.column: spelled(source.form, source.bucket, raw("o.name"))}
-        values |= {column: _filled(template) for column, template in source.insert.items()}
+        values |= {column: filled(template) for column, template in source.insert.items()}
         values |= {
             column: q("o.{}::text", ident(what)) for column, what in source.measured.items() if column not in values
         }
         found.written = tuple(columns[name] for name in values)
-        cast = join([q("({})::{}", values[c.name], raw(c.type)) for c in found.written])
-        self.session.run(
-            q(
-                "INSERT INTO {} ({}) SELECT {} FROM {}",
-                self.new.temp("s"),
-                join([ident(c.name) for c in found.written]),
-                cast,
-                lacking,
-            )
+        cast = join([q("({})::{}", values[c.name], unbound(c.type)) for c in found.written])
+        into = q(
+            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            self.new.temp("s"),
+            join([ident(c.name) for c in found.written]),
+            cast,
+            lacking,
+        )
+        self._fitting(
+            into,
+            {c: q("SELECT count(({})::{}) FROM {}", values[c.name], unbound(c.type), lacking) for c in found.written},
         )
         found.missing = self.session.run(
             q("INSERT INTO {} (k1, kind, reason) SELECT {}, 'm', 'object without a row' FROM {}", self.new.temp("d"), ident(source.column),
@@ -319,75 +366,91 @@ class _Finding:
         for letter in "sd":
             self.session.run(q("ANALYZE {}", self.new.temp(letter)))
 
+    def _fitting(self, into: Composable, tests: Mapping[Column, Composable]) -> None:
+        """Fill a table with the spec's values; the column that one does not fit is named."""
+        try:
+            with self.session.savepoint():
+                self.session.run(into)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            message = error.diag.message_primary or ""
+            for column, test in tests.items():
+                what = f"{self.new.address}: a value for {column.name}"
+                self.session.check(test, what, self.new.place, f"write it as {column.type} has it")
+            raise ReconcilerError(
+                f"{self.new.address}: a value does not fit its column", where=self.new.place, why=scrub(message),
+                todo="shorten it, or change the column",
+            ) from None  # fmt: skip
+
     def _rows(self) -> None:
         """Rows whose spelling or measures are wrong, or whose object is gone."""
         source, found, intent = self.source, self.result.rows, self.rows
         columns = intent.target.columns
         found.compared = tuple(columns[name] for name in dict.fromkeys((source.column, *source.measured, *source.sets)))
         found.source_rows = self.result.in_sync
-        left = q(
-            "{} t JOIN {} n ON {} LEFT {}", self.table, self.n, on_keys("n", self.keys, "t", intent.key), self.here
-        )
-        gone, there = self._gone(), q("n.mine AND n.form >= 0 AND {} AND {}", self.meant, self._there())
+        left = q("{} t JOIN {} n ON {}", self.table, self.n, on_keys("n", self.keys, "t", intent.key))
 
         def value(column: Column) -> Composable:
             now = q("t.{}", ident(column.name))
             if column.name == source.column:
-                right = spelled(source.form, source.bucket, raw("o.name"))
+                right = spelled(source.form, source.bucket, raw("n.name"))
                 return (
                     now
                     if source.move
-                    else q("CASE WHEN {} AND n.form > 0 THEN ({})::{} ELSE {} END", there, right, raw(column.type), now)
+                    else q("CASE WHEN {} AND n.form > 0 THEN ({})::{} ELSE {} END", _HERE, right, raw(column.type), now)
                 )
             cases: list[Composable] = []
             if column.name in source.sets:
-                cases.append(q("WHEN {} THEN {}::{}", gone, lit(source.sets[column.name]), raw(column.type)))
+                cases.append(q("WHEN {} THEN {}::{}", _GONE, lit(source.sets[column.name]), unbound(column.type)))
             if column.name in source.measured:
-                cases.append(q("WHEN {} THEN o.{}::{}", there, ident(source.measured[column.name]), raw(column.type)))
+                cases.append(q("WHEN {} THEN n.{}::{}", _HERE, ident(source.measured[column.name]), raw(column.type)))
             return q("CASE {} ELSE {} END", join(cases, " "), now)
 
         names = [*intent.key, *(c.name for c in found.compared if c.name not in intent.key)]
         values = [q("t.{}", ident(name)) for name in intent.key]
         values += [value(c) for c in found.compared if c.name not in intent.key]
-        which = q("({} AND (n.form > 0 OR {}))", there, raw("true" if source.measured else "false"))
+        which = q("({} AND (n.form > 0 OR {}))", _HERE, raw("true" if source.measured else "false"))
         if source.sets:
-            which = q("({} OR ({}))", which, gone)
-        self.session.run(
-            q(
-                "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}",
-                intent.temp("s"),
-                join([ident(n) for n in names]),
-                join(values),
-                left,
-                which,
-            )
+            which = q("({} OR ({}))", which, _GONE)
+        into = q(
+            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}",
+            intent.temp("s"),
+            join([ident(n) for n in names]),
+            join(values),
+            left,
+            which,
+        )
+        self._fitting(
+            into,
+            {columns[c]: q("SELECT {}::{}", lit(text), unbound(columns[c].type)) for c, text in source.sets.items()},
         )
         self.session.run(q("ANALYZE {}", intent.temp("s")))
         flags = join([flag for _, flag in changed_flags(found, raw("s"), raw("t"))])
         keyed = join([q("s.{}", ident(name)) for name in intent.key])
         self.session.run(
             q("INSERT INTO {d} ({k}, kind, m, reason) SELECT * FROM (SELECT {keyed}, 'c'::\"char\", ARRAY[{flags}]::bool[] AS m,"
-              " CASE WHEN {gone} THEN"
-              " 'object missing' WHEN n.form > 0 THEN 'wrong form' ELSE 'differs from its object' END"
-              " FROM {s} s JOIN {left} ON {same}) x WHERE true = ANY (m)",
-              d=intent.temp("d"), k=join([ident(k) for k in self.keys]), keyed=keyed, flags=flags, gone=gone, s=intent.temp("s"), left=q(
-              "{} t ON {} JOIN {} n", self.table, on_keys("s", intent.key, "t", intent.key), self.n), same=q("{} LEFT {}", on_keys(
-              "n", self.keys, "t", intent.key), self.here))
+              " CASE WHEN {gone} THEN 'object missing' WHEN n.form > 0 THEN 'wrong form' ELSE 'differs from its object' END"
+              " FROM {s} s JOIN {t} t ON {same} JOIN {n} n ON {on}) x WHERE true = ANY (m)",
+              d=intent.temp("d"), k=join([ident(k) for k in self.keys]), keyed=keyed, flags=flags, gone=_GONE, s=intent.temp("s"), t=self.table,
+              same=on_keys("s", intent.key, "t", intent.key), n=self.n, on=on_keys("n", self.keys, "t", intent.key))
         )  # fmt: skip
         found.changed = self.session.value(q("SELECT count(*) FROM {} WHERE kind = 'c'", intent.temp("d")))
         if source.on_missing == "delete":
             found.extra = self.session.run(
-                q("INSERT INTO {} ({}, kind, reason) SELECT {}, 'x', 'object missing' FROM {} n LEFT {} WHERE {}", intent.temp("d"),
-                  join([ident(k) for k in self.keys]), join([ident("n", k) for k in self.keys]), self.n, self.here, gone)
+                q("INSERT INTO {} ({}, kind, reason) SELECT {}, 'x', 'object missing' FROM {} n WHERE {}", intent.temp("d"),
+                  join([ident(k) for k in self.keys]), join([ident("n", k) for k in self.keys]), self.n, _GONE)
             )  # fmt: skip
         self.session.run(q("ANALYZE {}", intent.temp("d")))
 
-    def _copies(self) -> None:
-        spare = self.new.temp("b")
+    def _copies(self, spare: Inventory) -> None:
+        """The other bucket is only listed where something is missing."""
+        self.result.counts["copy"] = 0
+        if not self.result.counts["missing_in_storage"]:
+            return
         there = self._note(
             "copy",
-            q("SELECT b.name, {}, b.size, b.etag, 'object missing' FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
-              lit(self.source.spare_name), spare, self.f),
+            q("SELECT b.name, {}, b.size, b.etag, CASE WHEN EXISTS (SELECT FROM {} g WHERE g.name = b.name) THEN 'bytes gone'"
+              " ELSE 'object missing' END FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
+              lit(self.source.spare_name), self.new.temp("g"), listed(self.session, spare, self.new.temp("b")), self.f),
         )  # fmt: skip
         lost = (
             self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'missing_in_storage'", self.f))
@@ -401,11 +464,11 @@ class _Finding:
         wanted = read_name(self.source.form, self.source.bucket, q("t.{}::text", ident(self.source.column)))
         moved = self._note(
             "move",
-            q("SELECT name, min(target), size, etag, 'wrong form' FROM (SELECT o.name, {w} AS target, o.size, o.etag"
-              " FROM {n} n {here} JOIN {t} t ON {on}"
-              " WHERE n.mine AND n.form > 0 AND {meant}) x WHERE target IS NOT NULL AND NOT EXISTS (SELECT FROM {o} p WHERE p.name = x.target)"
-              " GROUP BY name, size, etag HAVING count(DISTINCT target) = 1", w=wanted, n=self.n, here=self.here, t=self.table,
-              on=on_keys("n", self.keys, "t", self.rows.key), meant=self.meant, o=self.o),
+            q("SELECT name, min(target), size, etag, 'wrong form' FROM (SELECT n.name, {w} AS target, n.size, n.etag"
+              " FROM {n} n JOIN {t} t ON {on} WHERE n.mine AND n.form > 0 AND n.there AND n.meant) x"
+              " WHERE target IS NOT NULL AND NOT EXISTS (SELECT FROM {o} p WHERE p.name = x.target)"
+              " GROUP BY name, size, etag HAVING count(DISTINCT target) = 1", w=wanted, n=self.n, t=self.table,
+              on=on_keys("n", self.keys, "t", self.rows.key), o=self.objects),
         )  # fmt: skip
         left = self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'wrong_form'", self.f)) - moved
         if left:
@@ -416,10 +479,10 @@ class _Finding:
     def _signatures(self, signing: Signing) -> None:
         """Objects whose rows will lack a URL that is theirs and good for long enough."""
         url = q("t.{}::text", ident(signing.column))
-        bad = why_invalid(url, q("{} || o.name", lit(self.source.bucket + "/")), signing.now + signing.renew_within)
+        bad = why_invalid(url, q("{} || n.name", lit(self.source.bucket + "/")), signing.now + signing.renew_within)
         rows = q(
-            "SELECT o.name, {bad} AS why FROM {t} t JOIN {n} n ON {on} {here} WHERE n.mine AND {meant} AND {there} AND {bad} IS NOT NULL",
-            bad=bad, t=self.table, n=self.n, on=on_keys("n", self.keys, "t", self.rows.key), here=self.here, meant=self.meant, there=self._there()
+            "SELECT * FROM (SELECT n.name, {} AS why FROM {} n JOIN {} t ON {} WHERE {}) x WHERE why IS NOT NULL",
+            bad, self.n, self.table, on_keys("n", self.keys, "t", self.rows.key), _HERE
         )  # fmt: skip
         if self.source.insert is not None:
             rows = q("{} UNION ALL SELECT name, 'no URL' FROM {} WHERE kind = 'missing_in_db'", rows, self.f)
@@ -440,12 +503,7 @@ class _Finding:
             if self.result.rows.extra
             else (self.result.counts.get("remove", 0), "objects")
         )
-        text, all_ = (
-            self.source.limit,
-            self.result.total
-            if what == "objects"
-            else self.session.value(q("SELECT count(*) FROM {} WHERE mine", self.n)),
-        )
+        text, all_ = self.source.limit, self.result.total if what == "objects" else self.paired.rows
         limit = int(Fraction(text[:-1]) * all_ / 100) if text.endswith("%") else int(text)
         if going > limit:
             self.result.rows.refused = ReconcilerError(
@@ -455,43 +513,6 @@ class _Finding:
             )  # fmt: skip
         if self.result.rows.extra and self.rows.on_extra is not OnExtra.DELETE:
             raise AssertionError("rows go without on_extra")
-
-
-def why_invalid(url: Composable, path: Composable, until: int) -> Composable:
-    """Why a signed URL will not do, NULL if it will; by what its token says of itself, with no signature proven."""
-    claims: LiteralString = (
-        "CASE WHEN {p} ~ '^[A-Za-z0-9+/]+$' AND length({p}) % 4 <> 1"
-        " THEN encode(decode(rpad({p}, (length({p}) + 3) / 4 * 4, '='), 'base64'), 'escape') END"
-    )
-    payload = q("translate(split_part(substring({} from '[?&]token=([A-Za-z0-9_.=-]+)'), '.', 2), '-_=', '+/')", url)
-    read = q(claims, p=payload)
-    said = q("encode(convert_to(to_json({})::text, 'UTF8'), 'escape')", path)
-    return q(
-        "(CASE WHEN {u} IS NULL OR {u} = '' THEN 'no URL' WHEN ({c}) IS NULL OR ({c}) !~ '\"exp\":[0-9]' THEN 'not a signed URL'"
-        " WHEN position('\"url\":' || {said} in ({c})) = 0 THEN 'for another path' WHEN substring({c} from '\"exp\":([0-9]{{1,15}})')::int8 < {until}"
-        " THEN 'expired or about to' END)", u=url, c=read, said=said, until=lit(until)
-    )  # fmt: skip
-
-
-_FIELDS: dict[str, LiteralString] = {
-    "name": "o.name",
-    "stem": "regexp_replace(regexp_replace(o.name, '^.*/', ''), '(.)\\.[^.]*$', '\\1')",
-    "ext": "coalesce(substring(o.name from '[^/]\\.([^./]*)$'), '')",
-    "folder": "coalesce(substring(o.name from '^(.*)/[^/]*$'), '')",
-    "size": "o.size::text", "mime": "o.mime", "etag": "o.etag", "created_at": "o.created_at::text",
-}  # fmt: skip
-
-
-def _filled(template: tuple[Piece, ...] | None) -> Composable:
-    """A template's text for the object `o`; alone, a field that the object lacks is NULL."""
-    if template is None:
-        return raw("NULL::text")
-    if len(template) == 1 and template[0][0]:
-        return raw(_FIELDS[template[0][1]])
-    return join(
-        [q("coalesce({}, '')", raw(_FIELDS[text])) if open_ else lit(text) for open_, text in template] or [lit("")],
-        " || ",
-    )
 
 
 def _shown(names: Sequence[str]) -> Composable:

@@ -62,7 +62,8 @@ def emit_rows(session: Session, found: Found) -> list[Planned]:
             _step(session, found, Verb.UPDATE, columns, found.changed + found.let_go, lines, (*update_notes, *notes))
         )
     if found.extra:
-        columns = {c.name: _type(found, c) for c in intent.target.columns.values() if not c.generated}
+        whole = [c for c in intent.target.columns.values() if not c.generated and c.name not in intent.secret]
+        columns = {c.name: _type(found, c) for c in whole}
         losing = _step(
             session, found, Verb.DELETE, columns, found.extra, _delete_lines(found), notes if duplicates else ()
         )
@@ -169,7 +170,11 @@ def _update_lines(found: Found) -> Composable:
     intent = found.intent
     keys = _keys("d", found)
     position = {c.name: raw(f"d.m[{n}]") for n, c in enumerate(found.compared, 1)}
-    before: list[Pair] = [(c.name, _value(found, c.name, ident("t", c.name)), position[c.name]) for c in found.compared]
+    before: list[Pair] = [
+        (c.name, _value(found, c.name, ident("t", c.name)), position[c.name])
+        for c in found.compared
+        if c.name not in intent.secret
+    ]
     after: list[Pair] = [(c.name, _value(found, c.name, ident("s", c.name)), position[c.name]) for c in found.compared]
     if intent.newer:
         before = [pair for pair in before if pair[0] != intent.newer]
@@ -219,7 +224,7 @@ def _delete_lines(found: Found) -> Composable:
         [
             (c.name, _value(found, c.name, ident("t", c.name)), None)
             for c in intent.target.columns.values()
-            if not c.generated
+            if not c.generated and c.name not in intent.secret
         ]
     )
     reason = raw("to_json(coalesce(d.reason, 'extra'))::text")

@@ -282,7 +282,10 @@ def check_uniques(session: Session, founds: Sequence[Found]) -> tuple[set[TableN
 
 def _may_collide(found: Found, unique: Unique) -> bool:
     changed = {c.name for c in found.compared}
-    return bool(found.missing) or bool(found.changed and unique.uses & changed)
+    given = {c.name for c in (*found.written, *found.defaults)}
+    # A key that new rows are not given is made by the database, such as a sequence's; staged, it is NULL, which equals nothing.
+    made = unique.columns and not unique.nulls_equal and not unique.uses & given
+    return bool(found.missing and not made) or bool(found.changed and unique.uses & changed)
 
 
 def _collisions(session: Session, found: Found, unique: Unique) -> tuple[int, str | None, int, int, int, int]:

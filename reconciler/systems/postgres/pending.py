@@ -12,6 +12,7 @@ import psycopg
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import Column, Table
+from reconciler.systems.postgres.described import SignedNames, signed_rows, url_column
 from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.rows import alias, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
@@ -124,7 +125,10 @@ def added(session: Session, it: Watched, founds: Iterable[Found]) -> tuple[int, 
     for found in founds:
         if found.intent.target.name != it.table.name:
             continue
-        for many, query in ((found.missing, _inserted(it, found)), (found.changed, _updated(it, found))):
+        changes = [(found.missing, _inserted(it, found)), (found.changed, _updated(it, found))]
+        if signed := signed_rows(found.intent):
+            changes.append((session.value(signed.count), _signed(it, found, signed)))
+        for many, query in changes:
             if not many:
                 continue
             exact = _counted(session, query)
@@ -151,9 +155,12 @@ def _counted(session: Session, query: Composable) -> int | None:
 def _inserted(it: Watched, found: Found) -> Composable:
     """New rows as they will be. A column that only the insert itself gives a value is left out, so asking for it fails."""
     written = {c.name for c in found.written}
+    signed = url_column(found.intent)
     constant = {c.name for c in found.defaults}
 
     def value(column: Column) -> Composable | None:
+        if column.name == signed:
+            return raw("'signed'")
         if column.name in written:
             return ident("rc_s", column.name)
         if column.name in constant:
@@ -188,6 +195,24 @@ def _updated(it: Watched, found: Found) -> Composable:
         columns=_columns(it, value), d=found.intent.temp("d"), s=found.intent.temp("s"), t=relation(it.table.name),
         on=on_keys("rc_d", found.keys, "rc_s", found.intent.key), same=on_keys("rc_d", found.keys, "rc_t", found.intent.key),
         source=it.source, there=there, pending=it.pending, alias=alias(it.table.name)
+    )  # fmt: skip
+
+
+def _signed(it: Watched, found: Found, signed: SignedNames) -> Composable:
+    """Rows that are given a signed URL, as they will be, of those that are not pending yet."""
+
+    def value(column: Column) -> Composable | None:
+        if column.generated:
+            return None
+        return raw("'signed'") if column.name == signed.column else ident("rc_t", column.name)
+
+    there = join([q("{} = {}", it.column(name), ident("rc_t", name)) for name in found.intent.key], " AND ")
+    return q(
+        "SELECT count(*) FROM (SELECT {columns} FROM ({keys}) AS rc_n JOIN {t} AS rc_t ON {same}"
+        " WHERE NOT EXISTS (SELECT FROM {source} WHERE {there} AND {pending})) AS {alias} WHERE {pending}",
+        columns=_columns(it, value), keys=signed.keys, t=relation(it.table.name),
+        same=on_keys("rc_n", found.keys, "rc_t", found.intent.key), source=it.source, there=there, pending=it.pending,
+        alias=alias(it.table.name)
     )  # fmt: skip
 
 

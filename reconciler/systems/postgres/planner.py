@@ -5,7 +5,7 @@ In parts, because a read-only transaction cannot create even a temporary table: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
@@ -70,7 +70,7 @@ def observe(
     founds: Sequence[Found],
     intents: Sequence[Intent],
     bystanders: Sequence[Intent],
-    described: Sequence[Found] = (),
+    describe: Callable[[Sequence[Found]], Sequence[Found]] = lambda _: (),
     *,
     count_extra: bool = False,
 ) -> list[Found]:
@@ -78,6 +78,7 @@ def observe(
     for found in founds:
         diff(session, found, count_extra=count_extra)
         _refuse_holes(found)
+    described = describe(founds)
     for found in described:
         _refuse_holes(found)
     check_overlap(session, founds)

@@ -144,6 +144,8 @@ class Intent:
     """None: all both sides have."""
     without: frozenset[str] = frozenset()
     sensitive: frozenset[str] = frozenset()
+    secret: frozenset[str] = frozenset()
+    """Columns whose values stand in no plan, for they are made anew: what is taken back is without them."""
     compare: Compare = Compare.VALUE
     on_changed: OnChanged = OnChanged.UPDATE
     newer: str | None = None

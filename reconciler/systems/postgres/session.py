@@ -186,6 +186,17 @@ class Session:
             why = error.diag.message_primary or str(error)
             raise ReconcilerError(f"{what} does not fit", where=place, why=why, todo=todo) from None
 
+    @contextlib.contextmanager
+    def savepoint(self) -> Generator[None]:
+        """What fails within is taken back, and the transaction goes on."""
+        self.run("SAVEPOINT rc_try")
+        try:
+            yield
+        except psycopg.Error:
+            self.run("ROLLBACK TO SAVEPOINT rc_try")
+            raise
+        self.run("RELEASE SAVEPOINT rc_try")
+
     def single(self, text: str) -> None:
         """Run one statement that a user wrote; the extended protocol refuses several."""
         with self.connection.cursor() as cursor:

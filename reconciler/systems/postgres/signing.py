@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.described import Signing, why_invalid
+from reconciler.systems.postgres.described import Signing
+from reconciler.systems.postgres.object_values import why_invalid
 from reconciler.systems.postgres.rows import alias, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.spellings import Piece, spelled

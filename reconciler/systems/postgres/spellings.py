@@ -74,3 +74,20 @@ def meant(name: Composable, prefix: str, match: Match) -> Composable:
         verdict = q("CASE WHEN {} THEN {} ELSE {} END", fits, raw("true" if includes else "false"), verdict)
     mark = q("{0} <> '.emptyFolderPlaceholder' AND right({0}, 24) <> '/.emptyFolderPlaceholder'", name)
     return q("(starts_with({}, {}) AND {} AND {})", name, lit(prefix), mark, verdict)
+
+
+def loose_stem(name: Composable) -> Composable:
+    """The name without its ending, in small letters; of a file whose name begins with a dot, what stands before it: to hash only."""
+    tail = q("split_part({}, '.', -1)", name)
+    return q(
+        "lower(CASE WHEN strpos({t}, '/') = 0 AND length({t}) < length({n}) THEN left({n}, -1 - length({t})) ELSE {n} END)",
+        t=tail,
+        n=name,
+    )
+
+
+def stem(name: Composable) -> Composable:
+    """The name without its ending, in small letters."""
+    tail = q("split_part({}, '.', -1)", name)
+    return q("(CASE WHEN right('/' || {n}, length({t}) + 2) = '/.' || {t} THEN lower({n}) ELSE {loose} END COLLATE \"C\")", n=name, t=tail,
+             loose=loose_stem(name))  # fmt: skip

@@ -7,7 +7,7 @@ Invariant: nothing is overwritten, and nothing is removed that a row names now o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,13 +15,15 @@ from reconciler.plan.errors import Drift
 from reconciler.plan.file import Plan
 from reconciler.plan.step import Change, Step, Verb
 from reconciler.systems.storage.content import transfer
-from reconciler.systems.storage.interface import Object, Storage
+from reconciler.systems.storage.interface import Object, Storage, Verdict
 
 OBJECT_VERBS = frozenset({Verb.COPY, Verb.MOVE, Verb.REMOVE})
 _NAMED = 20
 _SINGLY = 50
 """Objects looked at one by one rather than by listing."""
 _BATCH = 1000
+BYTES_GONE = "bytes gone"
+"""The reason for which an object that is listed is put there anew."""
 NO_ROW = "no row"
 """The reason for which an object goes because nobody names it."""
 
@@ -58,10 +60,11 @@ def execute_objects(
     outcome = Outcome()
     for step in steps:
         there = _there(storage, plan, step)
+        empty = _without_bytes(storage, plan, step)
         drifted: list[str] = []
         to_do: list[Change] = []
         for change in plan.changes(step):
-            match _judge(step, change, there):
+            match True if change.key[0] in empty else _judge(step, change, there):
                 case True:
                     to_do.append(change)
                 case False:
@@ -69,7 +72,9 @@ def execute_objects(
                     advance(1)
                 case str() as how:
                     drifted.append(f"{step.target} {change.key[0]}: {how}")
-        if step.verb is not Verb.COPY:
+        if step.verb is Verb.COPY:
+            drifted += _sources_changed(step, to_do, source)
+        else:
             drifted += [f"{step.target} {name}: a row names it now" for name in _claimed(step, to_do, named)]
         if drifted:
             more = [f"… and {len(drifted) - _NAMED} more"] if len(drifted) > _NAMED else []
@@ -93,10 +98,26 @@ def _there(storage: Storage, plan: Plan, step: Step) -> Mapping[str, Object | No
         names.add(change.key[0])
         if change.after and "name" in change.after:
             names.add(str(change.after["name"]))
+    return _looked_up(storage, step.target, names)
+
+
+def _without_bytes(storage: Storage, plan: Plan, step: Step) -> set[str]:
+    """Of the objects whose bytes the plan found gone those whose bytes still are."""
+    if step.verb is not Verb.COPY:
+        return set()
+    asked = [change.key[0] for change in plan.changes(step) if change.reason == BYTES_GONE]
+    return (
+        {name for name, verdict in storage.verify(step.target, asked) if verdict is Verdict.BYTES_GONE}
+        if asked
+        else set()
+    )
+
+
+def _looked_up(storage: Storage, bucket: str, names: Collection[str]) -> Mapping[str, Object | None]:
     if len(names) <= _SINGLY:
-        return {name: storage.head(step.target, name) for name in sorted(names)}
+        return {name: storage.head(bucket, name) for name in sorted(names)}
     found: dict[str, Object | None] = dict.fromkeys(names)
-    for it in storage.inventory(step.target):
+    for it in storage.inventory(bucket):
         if it.name in found:
             found[it.name] = it
     return found
@@ -133,6 +154,22 @@ def _said(now: Object) -> str:
     return f"found another object, of {now.size} bytes"
 
 
+def _sources_changed(step: Step, to_do: Sequence[Change], source: Source) -> Iterator[str]:
+    """What is to be copied must be what was planned: by size and by etag, which are of the same storage."""
+    by_place: dict[str, list[Change]] = {}
+    for change in to_do:
+        assert change.after is not None
+        by_place.setdefault(str(change.after["from"]), []).append(change)
+    for place, changes in by_place.items():
+        other, bucket = source(place)
+        now = _looked_up(other, bucket, {change.key[0] for change in changes})
+        for change in changes:
+            found, planned = now[change.key[0]], change.after or {}
+            if found is None or (found.size, found.etag) != (planned.get("size"), planned.get("etag")):
+                how = "it is gone" if found is None else _said(found)
+                yield f"{place} {change.key[0]}, to be copied to {step.target}: {how}"
+
+
 def _claimed(step: Step, to_do: Sequence[Change], named: Named) -> Iterator[str]:
     for batch in _batches([change for change in to_do if change.reason == NO_ROW]):
         yield from named(step.address, [change.key[0] for change in batch])
@@ -156,7 +193,9 @@ def _carry_out(storage: Storage, step: Step, to_do: Sequence[Change], source: So
             storage.move(step.target, change.key[0], str(change.after["name"]))
         else:
             other, bucket = source(str(change.after["from"]))
-            if other is storage:
+            if change.reason == BYTES_GONE:
+                transfer(other, bucket, change.key[0], storage, step.target, change.key[0], overwrite=True)
+            elif other is storage:
                 storage.copy(bucket, change.key[0], change.key[0], to_bucket=step.target)
             else:
                 transfer(other, bucket, change.key[0], storage, step.target, change.key[0])

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from operator import ge
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from reconciler.plan.errors import ReconcilerError
@@ -22,11 +22,19 @@ from reconciler.systems.storage import copytext
 from reconciler.systems.storage.http import Garbled, Http, Json, Refused
 from reconciler.systems.storage.interface import Object
 
+if TYPE_CHECKING:
+    from httpx import Response
+
 PAGE = 1000
 _ENDS = 4
 _CAPS = 3
 _MILLISECONDS = len("2026-01-31T12:00:00.000Z")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]00(?::?00)?)")
+
+
+_CURSOR = re.compile(rb'"nextCursor":\s?"([A-Za-z0-9+/=_.:-]+)"')
+_EDGE = 2000
+"""An answer's first and last bytes, in which its cursor is looked for."""
 
 
 class NoSuchRouteError(Exception):
@@ -48,38 +56,44 @@ def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
 
 def _block(entries: list[Json]) -> bytes:
     """Short for the line of each entry as an object, which is what counts where anything is out of the ordinary."""
-    lines: list[str] = []
-    for entry in entries:
-        metadata, created_at = entry.get("metadata"), entry.get("created_at")
-        match metadata, created_at:
-            case {"size": int() as size, "eTag": str() as etag, "mimetype": str() as mime}, str() if (
-                len(created_at) == _MILLISECONDS and created_at[-1] == "Z"
-            ):
-                lines.append(f"{entry['name']}\t{size}\t{etag}\t{mime}\t{created_at}\n")
-            case _:
-                break
-    else:
-        text = "".join(lines)
-        if copytext.is_plain(text, len(lines)):
-            return text.encode()
+    try:
+        metadata = [cast("Json", entry["metadata"]) for entry in entries]
+        sizes = [it["size"] for it in metadata]
+        columns = [
+            [entry["name"] for entry in entries],
+            [it["eTag"] for it in metadata],
+            [it["mimetype"] for it in metadata],
+            [entry["created_at"] for entry in entries],
+        ]
+    except (KeyError, TypeError):
+        return _lines(entries)
+    if {type(size) for size in sizes} != {int} or any(set(map(type, column)) != {str} for column in columns):
+        return _lines(entries)
+    names, etags, mimes, times = cast("list[list[str]]", columns)
+    if set(map(len, times)) != {_MILLISECONDS} or {time[-1] for time in times} != {"Z"}:
+        return _lines(entries)
+    text = "\n".join(map("\t".join, zip(names, map(str, sizes), etags, mimes, times, strict=True))) + "\n"
+    return text.encode() if copytext.is_plain(text, len(entries)) else _lines(entries)
+
+
+def _lines(entries: list[Json]) -> bytes:
     return b"".join([copytext.line(described(str(entry["name"]), entry)) for entry in entries])
 
 
 def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Json]]:
-    """Page by page; while one is worked on, the next is on its way."""
+    """Page by page; while one is read and worked on, the next is on its way."""
     listing = _Pages(http, bucket, prefix)
     last: str | None = None
     cursor: str | None = None
+    following: str | None = None
     ends = 0
-    pool = ThreadPoolExecutor(1, thread_name_prefix="list")
-    coming = pool.submit(listing.full_page, None)
     try:
         while True:
-            page = coming.result()
+            page = listing.full_page(following)
             if page.next is not None:
                 if page.next == cursor:
                     raise listing.broken("a page leads to itself")
-                coming = pool.submit(listing.full_page, page.next)
+                listing.ask_ahead(page.next)
             entries = page.entries
             if last is not None and page.names and page.names[0] <= last:
                 if not ends:
@@ -89,18 +103,17 @@ def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Json]]:
                 last = page.names[-1]
                 yield entries
             if page.next is not None:
-                cursor, ends = page.next, 0
+                cursor = following = page.next
+                ends = 0
                 continue
             if listing.ends_with(last):
                 return
             ends += 1
             if ends == _ENDS:
                 raise listing.broken("it ended before the last object")
-            coming = pool.submit(listing.full_page, cursor)
+            following = cursor
     finally:
-        coming.cancel()
-        wait([coming], 1.0)
-        pool.shutdown(wait=False)
+        listing.close()
 
 
 class _Page:
@@ -125,8 +138,32 @@ class _Page:
 
 
 class _Pages:
+    """The server works on a page while the one before is read: its cursor stands at an edge of the answer.
+
+    What is found there is a guess: an answer is only taken for the cursor that it was asked for.
+    """
+
     def __init__(self, http: Http, bucket: str, prefix: str) -> None:
         self.http, self.bucket, self.prefix = http, bucket, prefix
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._ahead: tuple[Json, Future[Response]] | None = None
+
+    def close(self) -> None:
+        self._forget()
+        self._pool.shutdown(wait=False)
+
+    def ask_ahead(self, cursor: str, limit: int = PAGE) -> None:
+        """Send for the page behind this cursor, once."""
+        body = self._body(limit, cursor, down=False)
+        if self._ahead is None or self._ahead[0] != body:
+            self._forget()
+            self._ahead = body, self._pool.submit(self._send, body)
+
+    def _forget(self) -> None:
+        if self._ahead:
+            self._ahead[1].cancel()
+            wait([self._ahead[1]], 1.0)
+            self._ahead = None
 
     def full_page(self, cursor: str | None) -> _Page:
         """A page that lacks nothing: if more follow it has as many objects as were asked for."""
@@ -162,21 +199,17 @@ class _Pages:
         return not ends if last is None else bool(ends) and ends[0] <= last
 
     def _page(self, limit: int, cursor: str | None, *, down: bool) -> _Page:
-        body: Json = {
-            "prefix": self.prefix,
-            "limit": limit,
-            "sortBy": {"column": "name", "order": "desc" if down else "asc"},
-        }
-        if cursor is not None:
-            body["cursor"] = cursor
+        body = self._body(limit, cursor, down=down)
 
         def ask(_again: bool) -> _Page:
             try:
-                response = self.http.send("POST", f"object/list-v2/{quote(self.bucket, safe='')}", json=body)
+                response = self._taken(body) or self._send(body)
             except Refused as refused:
                 if cursor is None and _no_route(refused):
                     raise NoSuchRouteError from None
                 raise
+            if not down and (guess := _guess(response.content)):
+                self.ask_ahead(guess, limit)
             try:
                 return _Page(response.json())
             except (KeyError, TypeError, AttributeError):
@@ -184,8 +217,32 @@ class _Pages:
 
         return self.http.patiently(f"listing bucket {self.bucket}", ask)
 
+    def _body(self, limit: int, cursor: str | None, *, down: bool) -> Json:
+        body: Json = {
+            "prefix": self.prefix,
+            "limit": limit,
+            "sortBy": {"column": "name", "order": "desc" if down else "asc"},
+        }
+        return body if cursor is None else {**body, "cursor": cursor}
+
+    def _send(self, body: Json) -> Response:
+        return self.http.send("POST", f"object/list-v2/{quote(self.bucket, safe='')}", json=body)
+
+    def _taken(self, body: Json) -> Response | None:
+        """The answer that was asked for in advance, once."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0] != body:
+            return None
+        return ahead[1].result()
+
     def broken(self, why: str) -> ReconcilerError:
         return incomplete(self.http.connection, self.bucket, why)
+
+
+def _guess(answer: bytes) -> str | None:
+    """The cursor that the answer seems to lead on with."""
+    found = _CURSOR.search(answer, 0, _EDGE) or _CURSOR.search(answer, max(0, len(answer) - _EDGE))
+    return found[1].decode() if found else None
 
 
 def incomplete(connection: str, bucket: str, why: str) -> ReconcilerError:

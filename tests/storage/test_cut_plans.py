@@ -1,0 +1,117 @@
+"""A listing that is cut, wherever that is: the plan is what it is on the whole listing, or there is none; rows and objects stay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from reconciler import app
+from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.storage import crawl as by_folders
+from reconciler.systems.storage import pages, project
+from tests.postgres import Database
+from tests.storage.test_cut import HASTY, NAMES, shortened
+from tests.storage.worlds import World
+
+Answer = dict[str, Any] | list[dict[str, Any]]
+LAW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SPEC = """\
+version: 1
+connections:
+  production: { postgres: "${env:PRODUCTION_URL}" }
+  storage: { supabase: "${env:SUPABASE_URL}", key: "${env:SUPABASE_KEY}" }
+bucket_prefixes:
+  images: { bucket: storage.BUCKET, table: production.images, column: src, form: "{name}", on_missing_object: delete, max_delete: "100%",
+            on_missing_row: { insert: { title: "{stem}" } } }
+"""
+Planned = Callable[[], dict[str, int] | None]
+
+
+@pytest.fixture
+def planned(
+    make_world: Callable[[str], World], production: Database, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[World, Planned]]:
+    """A bucket whose every object but one has its row, and how many rows a plan would write by its verbs; None where none is made."""
+    monkeypatch.setattr(pages, "PAGE", 5)
+    monkeypatch.setattr(by_folders, "PAGE", 5)
+    monkeypatch.setattr(project, "Patience", lambda: HASTY)
+    made: dict[str, tuple[World, Planned]] = {}
+
+    def get(way: str) -> tuple[World, Planned]:
+        if way in made:
+            return made[way]
+        world = make_world(way)
+        world.seed(NAMES)
+        production.sql("CREATE TABLE images (src text PRIMARY KEY, title text)")
+        for name in NAMES[1:]:
+            production.sql("INSERT INTO images VALUES (%s, '')", name)
+        (place / "spec.yaml").write_text(SPEC.replace("BUCKET", world.bucket))
+        environ = {
+            **os.environ,
+            "PRODUCTION_URL": production.dsn,
+            "SUPABASE_URL": world.double.url,
+            "SUPABASE_KEY": world.double.key,
+        }
+        session = app.Session((place / "spec.yaml",), {}, None, environ)
+
+        def plan() -> dict[str, int] | None:
+            try:
+                steps = app.plan(session, out=place / "a.plan.jsonl").steps
+            except ReconcilerError as error:
+                assert error.todo
+                return None
+            return {step.verb.value: step.count for step in steps}
+
+        made[way] = world, plan
+        return made[way]
+
+    return get
+
+
+@LAW
+@given(
+    at=st.integers(0, 12),
+    keep=st.integers(0, 5),
+    how=st.sampled_from(["shortened", "last", "repeated"]),
+    times=st.sampled_from([1, 2, 10_000]),
+)
+@pytest.mark.parametrize("way", ["list v2", "list v1"])
+@pytest.mark.usefixtures("double")
+def test_nothing_is_planned_on_part_of_a_listing(
+    planned: Callable[[str], tuple[World, Planned]], way: str, at: int, keep: int, how: str, times: int
+) -> None:
+    assume(not (at == keep == 0 and times > 1 and how != "repeated"))  # that is an empty bucket
+    world, plan = planned(way)
+    seen: list[Answer] = []
+
+    def tamper(path: str, given: object) -> object:
+        if "/object/list" not in path:
+            return given
+        answer = cast("Answer", given)
+        seen.append(answer)
+        number = len(seen) - 1
+        if not at <= number < at + times:
+            return answer
+        return seen[max(0, number - 1)] if how == "repeated" else shortened(answer, keep, last=how == "last")
+
+    world.double.tamper(tamper)
+    try:
+        assert plan() in ({"insert": 1}, None)
+    finally:
+        world.double.faults.clear()
+    assert plan() == {"insert": 1}
+
+
+@pytest.mark.usefixtures("double")
+def test_a_bucket_that_looks_empty_takes_no_row(planned: Callable[[str], tuple[World, Planned]]) -> None:
+    world, plan = planned("list v2")
+    world.double.tamper(
+        lambda path, given: shortened(cast("Answer", given), 0, last=True) if "/object/list" in path else given
+    )
+    assert plan() is None
