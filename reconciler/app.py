@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.kinds.bucket_prefixes import run_objects
 from reconciler.kinds.checks import FailedCheckError, Watch, stand
-from reconciler.kinds.observe import Observed, ResourceStatus, observed
+from reconciler.kinds.findings import Observed, ResourceStatus
+from reconciler.kinds.observe import observed
 from reconciler.kinds.processes import rows_of
 from reconciler.kinds.reread import digest_pads, rereading
 from reconciler.kinds.select import choose, graph_of

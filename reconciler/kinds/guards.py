@@ -21,7 +21,7 @@ from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres import guard_sql
 from reconciler.systems.postgres.audit_sql import spelled
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.guard_sql import Limits
 from reconciler.systems.postgres.kept_diff import KeptFound, Wanted, compare, function_wanted
 from reconciler.systems.postgres.proof import prove_condition

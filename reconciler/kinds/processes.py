@@ -24,8 +24,8 @@ from reconciler.spec import Process, Spec
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.spec.values import Value, to_canonical
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.pending import Watched, added, count_both, count_pending, pending_csv
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import TableSource, full_name

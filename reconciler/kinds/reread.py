@@ -13,8 +13,9 @@ from reconciler.plan.step import Verb
 from reconciler.spec import Spec
 from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.catalog import Catalog
-from reconciler.systems.postgres.differ import settle_columns, stage_rows, temporary_tables
+from reconciler.systems.postgres.differ import stage_rows
 from reconciler.systems.postgres.executor import Secrets
+from reconciler.systems.postgres.found import settle_columns, temporary_tables
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.rows import LinesSource, full_name, hmac_sql
 from reconciler.systems.postgres.session import Session, ident, join, q, raw

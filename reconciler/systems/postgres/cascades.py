@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q
 

@@ -19,7 +19,8 @@ import psycopg
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.systems.postgres.catalog import Column
-from reconciler.systems.postgres.differ import Found, changed_flags
+from reconciler.systems.postgres.differ import changed_flags
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.object_values import filled, unbound, why_invalid
 from reconciler.systems.postgres.paired import (
     LISTED,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import ForeignKey, Unique
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 

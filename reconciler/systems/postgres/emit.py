@@ -14,7 +14,7 @@ from reconciler.plan.file import Lines, Planned, change_prefix, dumps, planned
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Change, Hazard, Step, Verb
 from reconciler.systems.postgres.catalog import Column
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import (
     Duplicates,
     OnChanged,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from reconciler.plan.names import TableName
 from reconciler.systems.files.writer import write_manifest, write_table
-from reconciler.systems.postgres.differ import Found, source_relation
+from reconciler.systems.postgres.differ import source_relation
 from reconciler.systems.postgres.emit import COPY_LINES
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import TableSource, alias, json_object, order_by_key
 from reconciler.systems.postgres.session import Session, ident, q, raw
 

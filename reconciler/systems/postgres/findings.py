@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import full_name, on_keys
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 

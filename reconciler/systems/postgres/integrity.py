@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Column, ForeignKey, Unique
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import Intent, Parent, alias, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 

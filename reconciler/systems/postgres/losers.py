@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.step import Hazard
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import Duplicates, References, full_name, relation
 from reconciler.systems.postgres.session import Session, join, lit, q, raw
 

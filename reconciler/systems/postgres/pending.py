@@ -13,7 +13,7 @@ import psycopg
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import Column, Table
 from reconciler.systems.postgres.described import SignedNames, signed_rows, url_column
-from reconciler.systems.postgres.differ import Found
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import alias, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 

@@ -15,9 +15,10 @@ from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.described import RowsOf, tables_of_objects
-from reconciler.systems.postgres.differ import Found, diff, scope_count, settle_columns, temporary_tables
+from reconciler.systems.postgres.differ import diff, scope_count
 from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
+from reconciler.systems.postgres.found import Found, settle_columns, temporary_tables
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.losers import check_losers, protected

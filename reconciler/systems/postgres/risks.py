@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.catalog import Column
-from reconciler.systems.postgres.differ import Found
 from reconciler.systems.postgres.emit import Emitted
+from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import OnChanged, OnExtra, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, q
 
