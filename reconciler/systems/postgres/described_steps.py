@@ -24,18 +24,17 @@ def object_steps(session: Session, found: Objects, connection: str) -> Emitted:
     assert isinstance(source, Described)
     state = _object({"size": raw("f.size"), "etag": raw("f.etag")})
     came = {"from": raw("f.other"), "size": raw("f.size"), "etag": raw("f.etag")}
-    first = [
-        _step(session, found, connection, Verb.COPY, "copy", raw("'null'"), _object(came)),
-        _step(session, found, connection, Verb.MOVE, "move", state, _object({"name": raw("f.other")})),
-    ]
-    signed = []
+    moved = _object({"name": raw("f.other")})
+    made = {
+        "copy": _step(session, found, connection, Verb.COPY, "copy", raw("'null'"), _object(came)),
+        "move": _step(session, found, connection, Verb.MOVE, "move", state, moved),
+        "quarantine": _step(session, found, connection, Verb.MOVE, "quarantine", state, moved),
+        "remove": _step(session, found, connection, Verb.REMOVE, "remove", state, raw("'null'")),
+    }
     if source.signing:
         after = _object({"path": q("{} || f.name", lit(f"{source.bucket}/")), "seconds": lit(source.signing.seconds)})
-        signed = [_step(session, found, connection, Verb.SIGN, "sign", raw("'null'"), after)]
-    last = [
-        _step(session, found, connection, Verb.MOVE, "quarantine", state, _object({"name": raw("f.other")})),
-        _step(session, found, connection, Verb.REMOVE, "remove", state, raw("'null'")),
-    ]
+        made["sign"] = _step(session, found, connection, Verb.SIGN, "sign", raw("'null'"), after)
+    first, signed, last = [made["copy"], made["move"]], [made.get("sign")], [made["quarantine"], made["remove"]]
     rows = [f"{found.intent.label}/{verb}" for verb in ("insert", "update", "delete")]
     for before, after in ((first, rows), (rows, signed), (first, signed), (rows, last), (first, last), (signed, last)):
         out.must += [(_id(one), _id(other)) for one in before for other in after if one and other]
@@ -47,7 +46,9 @@ def object_steps(session: Session, found: Objects, connection: str) -> Emitted:
         ("irreversible", "sign", "signed URLs are made for {}: undo leaves them"),
     ):
         if count := found.counts.get(verb, 0):
-            out.hazards.append(Hazard(kind, address, f"{count} {said.format(source.bucket)}", count))
+            out.hazards.append(
+                Hazard(kind, address, f"{count} {said.format(source.bucket)}", count, _id(made.get(verb)))
+            )
     return out
 
 
