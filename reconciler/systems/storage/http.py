@@ -146,6 +146,9 @@ class Http:
             method, self.url + path, json=json, headers={**self.headers, **(headers or {})},
             extensions={"final500": True} if final500 else {},
         )  # fmt: skip
+        vars(response).pop(
+            "stream", None
+        )  # it is read, and points back: every answer would stay until garbage is collected
         if response.status_code >= 400 and not (final500 and response.status_code == 500):
             raise Refused(*told(response))
         return response

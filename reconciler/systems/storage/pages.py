@@ -51,7 +51,9 @@ def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
 def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
     """The same as blocks of COPY text, a page each."""
     for entries in _entries(http, bucket, prefix):
-        yield _block(entries)
+        block = _block(entries)
+        entries.clear()  # a page in memory is three times its text: one at a time
+        yield block
 
 
 def _block(entries: list[Json]) -> bytes:
