@@ -61,25 +61,25 @@ class Pds:
 
     def post(self, method: str, body: object, token: str | None = None) -> dict[str, Any]:
         """A plain call of a procedure."""
-        return self._called(method, json.dumps(body), token)
+        return self._called("POST", method, json=body, headers={"authorization": f"Bearer {token}"} if token else {})
 
     def send(self, method: str, text: str, account: Account) -> dict[str, Any]:
         """The same as the account, with the exact text of the body."""
-        return self._called(method, text, account.access)
+        headers = {"authorization": f"Bearer {account.access}", "content-type": "application/json"}
+        return self._called("POST", method, content=text.encode(), headers=headers)
 
     def get(self, method: str, **params: str | int) -> dict[str, Any]:
         """A plain query."""
-        return _answer(method, self.client.get(f"{self.url}/xrpc/{method}", params=params))
+        return self._called("GET", method, params=params)
 
-    def _called(self, method: str, text: str, token: str | None) -> dict[str, Any]:
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        return _answer(method, self.client.post(f"{self.url}/xrpc/{method}", content=text.encode(), headers=headers))
-
-
-def _answer(method: str, response: httpx.Response) -> dict[str, Any]:
-    if response.status_code != 200:
-        raise ReconcilerError(f"the local PDS refuses {method}", why=response.text)
-    return response.json() if response.content else {}
+    def _called(self, verb: str, method: str, **sent: Any) -> dict[str, Any]:
+        try:
+            response = self.client.request(verb, f"{self.url}/xrpc/{method}", **sent)
+        except httpx.HTTPError as error:
+            raise ReconcilerError(f"the local PDS does not answer {method}", why=str(error)) from None
+        if response.status_code != 200:
+            raise ReconcilerError(f"the local PDS refuses {method}", why=response.text)
+        return response.json() if response.content else {}
 
 
 @contextmanager
