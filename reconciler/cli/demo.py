@@ -18,27 +18,28 @@ from reconciler.plan.errors import Exit, ReconcilerError
 @click.command("demo")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--keep", is_flag=True, help="Afterwards leave the world running until Ctrl-C.")
-@click.option("--with-pds", is_flag=True, help="A real PDS instead of a folder of records (not available yet).")
+@click.option("--with-pds", is_flag=True, help="A real PDS instead of a folder of records; downloaded once.")
 def command(folder: Path | None, keep: bool, with_pds: bool) -> Exit:
     """Walk through a small damaged world with the real commands: status, plan, show, apply, undo.
 
     A PostgreSQL is started for it, a folder serves as storage and another in place of a PDS; nothing else is touched and nothing is
-    downloaded. Specs and plans are left in DIR; without it they go with the rest.
+    downloaded, but by --with-pds: Node and a PDS, once, into the user's cache. Specs and plans are left in DIR; without it they go with
+    the rest.
     """
+    from reconciler.demo.repo import repo
     from reconciler.demo.reports import REPORTS, overview
     from reconciler.demo.walk import Walk
     from reconciler.demo.world import world
 
-    if with_pds:
-        raise ReconcilerError(
-            "--with-pds is not available",
-            why="a real PDS has to be downloaded with Node and npm, and the demo uses no network",
-            todo="leave it out: a folder of records stands in for the PDS, with the same verbs",
-        )
     began = time.monotonic()
-    with _ended_like_ctrl_c(), _place(folder) as place, world(place) as made:
+    with (
+        _ended_like_ctrl_c(),
+        _place(folder) as place,
+        repo(place / "repo", with_pds=with_pds, say=_say, warn=_warn) as records,
+        world(place, records) as made,
+    ):
         walk = Walk(made, _run, _say)
-        _say(f"A damaged world in {place}: {len(made.urls)} databases, media/ as storage, repo/ in place of a PDS.")
+        _say(f"A damaged world in {place}: {len(made.urls)} databases, media/ as storage, {records.place}.")
         _say(
             "With `reconciler demo --keep` it stays, and each command can be repeated there. Long output is shortened here."
         )
@@ -63,6 +64,12 @@ def _say(text: str) -> None:
     from reconciler.views.escape import plain
 
     click.echo(plain(text))
+
+
+def _warn(text: str) -> None:
+    from reconciler.views.escape import plain
+
+    click.echo(plain(text), err=True)
 
 
 def _keep(place: Path, urls: dict[str, str]) -> None:

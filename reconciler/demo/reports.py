@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from reconciler.demo.repo import DID
 from reconciler.demo.walk import Walk
-from reconciler.demo.world import DID
 from reconciler.plan.errors import Exit, ReconcilerError
 
 _ID = re.compile(r"\bid ([0-9a-f]{16})\b")
@@ -49,8 +49,10 @@ def publication(walk: Walk) -> None:
         walk.world.value("production", sql),
         walk.world.value("backup", sql),
     )
-    records = walk.world.count("backup", f"SELECT count(*) FROM documents WHERE uri LIKE 'at://{DID}/%'")
-    there = len(list((walk.world.folder / "repo" / "site.standard.document").glob("*.json")))
+    records = walk.world.count(
+        "backup", walk.world.repo.told(f"SELECT count(*) FROM documents WHERE uri LIKE 'at://{DID}/%'")
+    )
+    there = sum(name.startswith("site.standard.document/") for name in walk.world.repo.records())
     walk.expect(f"the repo has the {records} documents again", there, records)
     _settled(walk, "publication-restore")
     _undo(walk, "publication-restore", before)

@@ -1,13 +1,12 @@
-"""The demo's world: databases on an embedded PostgreSQL, a folder as storage and one in place of a PDS, and specs.
+"""The demo's world: databases on an embedded PostgreSQL, a folder as storage, the author's repo, and specs.
 
-In: an empty folder. Out: a `World` while the context lasts. `world/DATABASE/world.sql` makes what was there, then `backup` is copied
-from `production`, then `world/DATABASE/damage.sql` spoils it as a field report tells.
+In: an empty folder, and a repo with nothing in it. Out: a `World` while the context lasts. `world/DATABASE/world.sql` makes what was
+there, then `backup` is copied from `production`, then `world/DATABASE/damage.sql` spoils it as a field report tells.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import shutil
 import sys
@@ -16,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.demo.repo import Repo
 from reconciler.embedded import cluster
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.session import Session, connect, explained, ident, lit, q, raw
 
 HERE = Path(__file__).parent
-DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 DAMAGED = tuple(sorted(path.name for path in (HERE / "world").iterdir()))
 BACKUP, BACKED_UP = "backup", "production"
 NAMES = {name: f"DEMO_{name.upper()}_URL" for name in (*DAMAGED, BACKUP)}
@@ -34,10 +33,11 @@ class World:
 
     folder: Path
     urls: dict[str, str]
+    repo: Repo
 
     def environment(self) -> dict[str, str]:
         """What the specs read from the environment."""
-        return {NAMES[name]: url for name, url in self.urls.items()}
+        return {NAMES[name]: url for name, url in self.urls.items()} | self.repo.environment()
 
     @contextmanager
     def database(self, name: str) -> Generator[Session]:
@@ -65,28 +65,31 @@ class World:
     def script(self, database: str, name: str) -> None:
         """Run one of the database's own files."""
         with self.database(database) as session:
-            session.run(raw((HERE / "world" / database / name).read_text("utf-8")))
+            session.run(raw(self.repo.told((HERE / "world" / database / name).read_text("utf-8"))))
 
     def state(self, *, besides: str = "") -> dict[str, str]:
-        """All there is, besides one column: a digest of each table's rows and of each file's content, names of other objects."""
+        """All there is, besides one column: digests of each table's rows, each file's content and each record, names of other objects."""
         found = {f"file {name}": text for name, text in self._files()}
+        found |= {f"record {name}": text for name, text in self.repo.records().items()}
         for name in DAMAGED:
             with self.database(name) as session:
                 found |= {f"{name}: {thing}": text for thing, text in _things(session, besides)}
         return found
 
     def _files(self) -> Iterator[tuple[str, str]]:
-        for path in sorted(path for top in ("media", "repo") for path in (self.folder / top).rglob("*")):
+        for path in sorted((self.folder / "media").rglob("*")):
             if path.is_file():
                 yield path.relative_to(self.folder).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager
-def world(folder: Path) -> Generator[World]:
+def world(folder: Path, repo: Repo) -> Generator[World]:
     """The damaged world in an empty folder, running until the end of the context."""
     with cluster() as server:
-        made = World(folder, {name: server.dsn(name) for name in NAMES})
+        made = World(folder, {name: server.dsn(name) for name in NAMES}, repo)
         shutil.copytree(HERE / "specs", folder / "specs", ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (folder / "specs").glob("*.yaml"):
+            path.write_text(repo.told(path.read_text("utf-8")), "utf-8")
         (folder / "plans").mkdir()
         with connect("postgres", server.dsn()) as session:
             for name in DAMAGED:
@@ -95,23 +98,17 @@ def world(folder: Path) -> Generator[World]:
             session.run(q("CREATE DATABASE {} TEMPLATE {}", ident(BACKUP), ident(BACKED_UP)))
         for name in DAMAGED:
             made.script(name, "damage.sql")
-        _repo(made)
+        # The author's repo after the deletions: records of the old kind are all that is left.
+        repo.create("pub.leaflet.publication", "3kold", {"$type": "pub.leaflet.publication", "name": "Old Notes"})
         _media(made)
         _tool(made)
         addresses = folder / ".env"
         try:
             lines = [f"{name}={url}\n" for name, url in made.environment().items()]
-            addresses.write_text("# The demo's databases, while it runs.\n" + "".join(lines), "utf-8")
+            addresses.write_text("# The demo's servers, while it runs.\n" + "".join(lines), "utf-8")
             yield made
         finally:
             addresses.unlink(missing_ok=True)
-
-
-def _repo(made: World) -> None:
-    """The author's repo after the deletions: records of the old kind are all that is left."""
-    place = made.folder / "repo" / "pub.leaflet.publication"
-    place.mkdir(parents=True)
-    (place / "3kold.json").write_text(json.dumps({"$type": "pub.leaflet.publication", "name": "Old Notes"}), "utf-8")
 
 
 def _media(made: World) -> None:

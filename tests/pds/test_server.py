@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from reconciler.embedded.pds import Installation
 from tests.embedded.processes import ROOT, eventually, processes_of
-from tests.pds.installation import Installation
 from tests.pds.real import Account, Pds
 
 _HOLD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tests.pds.installation import Installation
+from reconciler.embedded.pds import Installation
 from tests.pds.real import running
 with running(Installation(Path(sys.argv[2]), Path(sys.argv[3]))) as pds:
     print(pds.folder, flush=True)

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
+from reconciler.embedded.pds import Installation
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import syntax
-from tests.pds.installation import Installation
 
 _ASK = """
 const path = require('node:path'), { createRequire } = require('node:module')
