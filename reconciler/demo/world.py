@@ -104,7 +104,7 @@ def world(folder: Path, repo: Repo) -> Generator[World]:
         _tool(made)
         addresses = folder / ".env"
         try:
-            lines = [f"{name}={url}\n" for name, url in made.environment().items()]
+            lines = [f"{name}={it}\n" for name, it in made.environment().items() if name.startswith("DEMO_")]
             addresses.write_text("# The demo's servers, while it runs.\n" + "".join(lines), "utf-8")
             yield made
         finally:

