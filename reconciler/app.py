@@ -330,12 +330,14 @@ def _run(
     at_end: Callable[[PostgresSession], None] = lambda session: None,
 ) -> Outcome:  # fmt: skip
     """One transaction; tried again, on a new connection, where nothing of it was kept and trying again may help."""
+    # A transaction sets its name itself and leaves none to a pooler's session; what is built apart has no transaction.
+    name = settings.application_name if steps[0].apart else "reconciler"
     attempt = 0
     while True:
         attempt += 1
         try:
             with (
-                opened(spec, snapshots=False, application_name=settings.application_name) as world,
+                opened(spec, snapshots=False, application_name=name) as world,
                 session.progress.task("applying", sum(s.count for s in steps)) as task,
             ):
                 if steps[0].apart:
