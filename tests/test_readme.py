@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_specs_that_it_shows_are_valid(text: str, tmp_path: Path) -> None:
         | {"storage": {"supabase": "${env:S}", "key": "${env:K}"}},
     )
     (tmp_path / "spec.yaml").write_text(json.dumps(whole))
+    shutil.copytree(ROOT / "specs" / "sql", tmp_path / "sql")
     (tmp_path / "raw.yaml").write_text(
         text if "version" in tree else f"version: 1\nconnections: {json.dumps(whole['connections'])}\n{text}"
     )
