@@ -171,7 +171,7 @@ class World:
 
     def scratch(self) -> IO[bytes]:
         """A temporary file that goes with the world."""
-        return self._stack.enter_context(tempfile.TemporaryFile(prefix="reconciler-"))
+        return self._stack.enter_context(tempfile.TemporaryFile(buffering=1 << 16, prefix="reconciler-"))
 
     def enter(self, it: AbstractContextManager[_Entered]) -> _Entered:
         """Something that stays open as long as the world."""

@@ -68,11 +68,15 @@ def test_commands(records: Records) -> None:
         assert totals(records.apply(plan)) == (RECORDS, 0)
     with Took("apply again", records.pds):
         assert totals(records.apply(plan)) == (0, RECORDS)
-    with Took("plan, nothing to do", records.pds) as ours:
-        assert records.run("plan", "spec.yaml").code == 0
-    with Took("bare getRepo, decoded", records.pds) as bare:
-        assert bare_repo(records.pds, records.account) > RECORDS
-    print(f"  so a plan takes {ours.seconds / bare.seconds:.2f} times as long as the bare reading")
+    ours, bare = list[float](), list[float]()
+    for _ in range(3):
+        with Took("plan, nothing to do", records.pds) as took:
+            assert records.run("plan", "spec.yaml").code == 0
+        ours.append(took.seconds)
+        with Took("bare getRepo, decoded", records.pds) as took:
+            assert bare_repo(records.pds, records.account) > RECORDS
+        bare.append(took.seconds)
+    print(f"  so at best a plan takes {min(ours) / min(bare):.2f} times as long as the bare reading")
     peak(records, "plan", "spec.yaml")
     peak(records, "apply", plan.name)
     assert json.loads(records.run("status", "spec.yaml", "--json").out)["resources"][0]["in_sync"] == RECORDS
