@@ -21,7 +21,13 @@ HASTY = Patience(first=0.0005, longest=0.001, tries=3, deadline=5)
 NAMES = sorted(
     [*(f"{folder}/{number:02d}" for folder in "abc" for number in range(9)), *(f"z{number}" for number in range(12))]
 )
-LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LAW = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 Answer = dict[str, Any] | list[dict[str, Any]]
 
 

