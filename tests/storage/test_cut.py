@@ -35,6 +35,7 @@ Answer = dict[str, Any] | list[dict[str, Any]]
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many pages of few objects: the points where a listing can be cut are those of a large one."""
     monkeypatch.setattr(pages, "PAGE", 5)
+    monkeypatch.setattr(pages, "LINGER", 30.0)  # an answer to one listing is not taken for one to the next
     monkeypatch.setattr(by_folders, "PAGE", 5)
 
 

@@ -54,6 +54,7 @@ def planned(
 ) -> Callable[[str], tuple[World, Planned]]:
     """A bucket whose every object but one has its row, and how many rows a plan would write by its verbs."""
     monkeypatch.setattr(pages, "PAGE", 5)
+    monkeypatch.setattr(pages, "LINGER", 30.0)  # an answer to one listing is not taken for one to the next
     monkeypatch.setattr(by_folders, "PAGE", 5)
     monkeypatch.setattr(project, "Patience", lambda: replace(HASTY, tries=5, deadline=60))
     made: dict[str, tuple[World, Planned]] = {}

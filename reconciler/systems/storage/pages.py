@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from httpx import Response
 
 PAGE = 1000
+LINGER = 1.0  # seconds that the end of a listing waits for a page that nobody wants any more
 _ENDS = 4
 _CAPS = 3
 _MILLISECONDS = len("2026-01-31T12:00:00.000Z")
