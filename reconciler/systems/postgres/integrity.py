@@ -51,7 +51,7 @@ def check_parents(session: Session, founds: Sequence[Found]) -> None:
               join([ident("o", c) for c in key.columns]), _orphans(found, key, by_table))
             for number, (found, key) in enumerate(batch)
         ]  # fmt: skip
-        for number, count, example in sorted(session.rows(join(questions, " UNION ALL "))):
+        for number, count, example in sorted(session.rows(join(questions, " UNION ALL ")), key=lambda row: int(row[0])):
             if count:
                 found, key = batch[int(number)]
                 shown = "" if set(key.columns) & found.intent.sensitive else f", e.g. {example}"

@@ -20,11 +20,10 @@ def load_lines(session: Session, intent: Intent, source: LinesSource) -> tuple[s
     if source.values is ValuesAre.CSV:
         return _load_csv(session, intent, source)
     table = intent.temp("l")
-    session.run("SAVEPOINT rc_lines")
     try:
-        session.copy_in(q("COPY {} (line) FROM STDIN", table), _escaped(source.lines()))
+        with session.savepoint():
+            session.copy_in(q("COPY {} (line) FROM STDIN", table), _escaped(source.lines()))
     except psycopg.Error as error:
-        session.run("ROLLBACK TO SAVEPOINT rc_lines")
         where = re.search(r"COPY \w+, line (\d+)", error.diag.context or "")
         raise ReconcilerError(
             f"{intent.address}: {source.place}{f', row {where[1]}' if where else ''} is not JSON", where=intent.place,
@@ -77,11 +76,10 @@ def _each_fits(session: Session, intent: Intent, source: LinesSource, query: Com
 
 
 def _try(session: Session, query: Composable) -> str | None:
-    session.run("SAVEPOINT rc_lines")
     try:
-        session.run(query)
+        with session.savepoint():
+            session.run(query)
     except psycopg.Error as error:
-        session.run("ROLLBACK TO SAVEPOINT rc_lines")
         return scrub(error.diag.message_primary or "the value is not one of the column's type")
     return None
 
@@ -93,11 +91,12 @@ def _load_csv(session: Session, intent: Intent, source: LinesSource) -> tuple[st
             todo="write the names of the columns into the first line",
         )  # fmt: skip
     names = join([ident(name) for name in source.header])
-    session.run("SAVEPOINT rc_lines")
     try:
-        session.copy_in(q("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER true)", intent.temp("f"), names), source.lines())
+        with session.savepoint():
+            session.copy_in(
+                q("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER true)", intent.temp("f"), names), source.lines()
+            )
     except psycopg.Error as error:
-        session.run("ROLLBACK TO SAVEPOINT rc_lines")
         where = re.search(r"COPY \w+, line (\d+)(?:, column (\w+))?", error.diag.context or "")
         place = f", line {where[1]}" + (f", column {where[2]}" if where[2] else "") if where else ""
         raise ReconcilerError(

@@ -17,7 +17,7 @@ from typing import Any, LiteralString, cast
 import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 from psycopg.waiting import Ready, Wait
 
@@ -107,13 +107,13 @@ class Session:
         By libpq's own functions: a cursor that gives row by row costs as much as the server's work.
         """
         pgconn = self.connection.pgconn
-        pgconn.send_query(query.as_bytes(self.connection))
+        pgconn.send_query_params(query.as_bytes(self.connection), None)  # by the protocol that takes one statement only
         try:
             while pgconn.is_busy():
                 self.connection.wait(_more(pgconn))
-            result = pgconn.get_result()
-            rows: list[memoryview] = []
-            while result and result.status == ExecStatus.COPY_OUT:
+            _expect(pgconn.get_result(), ExecStatus.COPY_OUT)
+            size, rows = 0, list[memoryview]()
+            while size >= 0:
                 size, row = pgconn.get_copy_data(1)
                 if size > 0:
                     rows.append(row)
@@ -122,10 +122,10 @@ class Session:
                     rows.clear()
                 if size == 0:
                     self.connection.wait(_more(pgconn))
-                elif size < 0:
-                    result = pgconn.get_result()
-            if result and result.status != ExecStatus.COMMAND_OK:
-                raise psycopg.errors.error_from_result(result, "utf-8")
+            # Only the server's word that it is done makes an end; anything else may be a part.
+            _expect(pgconn.get_result(), ExecStatus.COMMAND_OK)
+        except psycopg.Error:
+            raise
         except BaseException:
             with contextlib.suppress(psycopg.Error):
                 self.connection.cancel_safe(timeout=5)
@@ -178,11 +178,10 @@ class Session:
         self, query: Composable, what: str, place: Location | None, todo: str = "write it as the column's type has it"
     ) -> None:
         """Have the server evaluate constants of the user's; what it refuses is said with their place."""
-        self.run("SAVEPOINT rc_check")
         try:
-            self.run(query)
+            with self.savepoint():
+                self.run(query)
         except psycopg.Error as error:
-            self.run("ROLLBACK TO SAVEPOINT rc_check")
             why = error.diag.message_primary or str(error)
             raise ReconcilerError(f"{what} does not fit", where=place, why=why, todo=todo) from None
 
@@ -204,9 +203,7 @@ class Session:
 
     def parse(self, text: str) -> None:
         """Have the server read one statement that a user wrote, without running it."""
-        result = self.connection.pgconn.prepare(b"", text.encode())
-        if result.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result, "utf-8")
+        _expect(self.connection.pgconn.prepare(b"", text.encode()), ExecStatus.COMMAND_OK)
 
     @contextlib.contextmanager
     def undone(self) -> Generator[None]:
@@ -278,6 +275,13 @@ def _more(pgconn: PGconn) -> Generator[Wait, Ready | int, None]:
     while not (yield Wait.R):
         pass
     pgconn.consume_input()
+
+
+def _expect(result: PGresult | None, status: ExecStatus) -> None:
+    if result is None:
+        raise psycopg.OperationalError("the connection was lost")
+    if result.status != status:
+        raise psycopg.errors.error_from_result(result, "utf-8")
 
 
 @contextlib.contextmanager
