@@ -35,6 +35,7 @@ from reconciler.plan.rules import refusal, settled
 from reconciler.plan.step import Check, Step, Verb
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
+from reconciler.spec.paths import paths_in
 from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
 from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settings, execute, execute_apart, retriable
 from reconciler.systems.postgres.investigate import Investigation, Limits
@@ -254,31 +255,9 @@ def _base(plan: Plan, session: Session) -> Path:
     """Where relative paths of the plan's spec stand: with the specs it was made of, else here, in specs/, beside the plan."""
     if session.paths:
         return load(session).base
-    places = [Path(), Path("specs"), plan.path.parent]
-    named = [
-        text
-        for section, word in (("connections", "files"), ("connections", "directory"), ("sql_objects", "file"))
-        for it in _declared(plan, section)
-        if isinstance(text := it.get(word), str) and "${" not in text
-    ]
-    for it in _declared(plan, "pds_records"):
-        source = it.get("source")
-        if isinstance(source, dict) and isinstance(car := source.get("car"), str) and "${" not in car:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            named.append(car)
-        blobs = it.get("blobs")
-        if isinstance(blobs, dict) and isinstance(path := blobs.get("from"), str) and "${" not in path:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            connections = plan.header.spec.get("connections")
-            named += [] if isinstance(connections, dict) and path.partition(".")[0] in connections else [path]
-    for it in _declared(plan, "processes"):
-        call = it.get("call")
-        if isinstance(call, dict) and isinstance(argv := call.get("command"), list) and "/" in str(argv[0]):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
-            named.append(str(argv[0]))  # pyright: ignore[reportUnknownArgumentType]
+    named = paths_in(plan.header.spec)
+    places = (Path(), Path("specs"), plan.path.parent)
     return next((place for place in places if all((place / text).exists() for text in named)), Path())
-
-
-def _declared(plan: Plan, section: str) -> list[Mapping[str, object]]:
-    declared = plan.header.spec.get(section, {})
-    return list(declared.values()) if isinstance(declared, dict) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _check_fingerprints(plan: Plan, world: World, checked: set[str]) -> None:

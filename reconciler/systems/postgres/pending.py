@@ -142,14 +142,11 @@ def added(session: Session, it: Watched, founds: Iterable[Found]) -> tuple[int, 
 
 
 def _counted(session: Session, query: Composable) -> int | None:
-    session.run("SAVEPOINT rc_added")
     try:
-        return session.value(query)
+        with session.savepoint():
+            return session.value(query)
     except psycopg.Error:
-        session.run("ROLLBACK TO SAVEPOINT rc_added")
         return None
-    finally:
-        session.run("RELEASE SAVEPOINT rc_added")
 
 
 def _inserted(it: Watched, found: Found) -> Composable:
