@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from graphlib import CycleError, TopologicalSorter
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.step import Step, Verb
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 Edge = tuple[str, str]
 
@@ -29,17 +26,12 @@ def arrange(steps: Iterable[Step], must: Iterable[Edge], rather: Iterable[Edge] 
     for group in _groups(by_id.values()):
         hard |= {(one, other) for one in group for other in group if one != other}
     soft = {edge for edge in rather if edge[0] in by_id and edge[1] in by_id and edge[0] != edge[1]} - hard
-    if not hard | soft:
-        alone = dict.fromkeys(by_id, ())
-        return list(_walk(by_id, alone, alone, []))
-    graph = _graph(by_id, hard | soft)
-    circles = _circles(graph)
+    before, circles = _woven(by_id, hard | soft)
     # Of the preferences on a circle all are dropped.
-    while dropped := [edge for edge in soft if any(edge[0] in it and edge[1] in it for it in circles)]:
-        graph.remove_edges_from(dropped)
-        soft.difference_update(dropped)
-        circles = _circles(graph)
-    return list(_walk(by_id, graph.pred, graph.succ, circles))
+    while dropped := {edge for edge in soft if any(edge[0] in it and edge[1] in it for it in circles)}:
+        soft -= dropped
+        before, circles = _woven(by_id, hard | soft)
+    return list(_walk(by_id, before, circles))
 
 
 def _groups(steps: Iterable[Step]) -> list[list[str]]:
@@ -51,20 +43,19 @@ def _groups(steps: Iterable[Step]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _graph(nodes: Iterable[str], edges: Iterable[Edge]) -> nx.DiGraph[str]:
-    import networkx as nx  # 13 MB and a tenth of a second: only for plans that have an order
+def _woven(nodes: Iterable[str], edges: Iterable[Edge]) -> tuple[Mapping[str, set[str]], list[set[str]]]:
+    """What stands before each step, and the steps that wait for each other."""
+    before: dict[str, set[str]] = {name: set() for name in nodes}
+    for one, other in edges:
+        before[other].add(one)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError:
+        import networkx as nx  # 13 MB and a tenth of a second: only for plans that go in circles
 
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(nodes)
-    graph.add_edges_from(edges)
-    return graph
-
-
-def _circles(graph: nx.DiGraph[str]) -> list[set[str]]:
-    """Steps that wait for each other."""
-    import networkx as nx
-
-    return [members for members in nx.strongly_connected_components(graph) if len(members) > 1]
+        circles = nx.strongly_connected_components(nx.DiGraph([(it, name) for name in before for it in before[name]]))
+        return before, [members for members in circles if len(members) > 1]
+    return before, []
 
 
 def _leaders(by_id: Mapping[str, Step], circles: Iterable[set[str]]) -> dict[str, str]:
@@ -85,21 +76,20 @@ def _leaders(by_id: Mapping[str, Step], circles: Iterable[set[str]]) -> dict[str
     return leader
 
 
-def _walk(
-    by_id: Mapping[str, Step],
-    before: Mapping[str, Iterable[str]],
-    after: Mapping[str, Iterable[str]],
-    circles: Iterable[set[str]],
-) -> Iterator[Step]:
+def _walk(by_id: Mapping[str, Step], before: Mapping[str, set[str]], circles: Iterable[set[str]]) -> Iterator[Step]:
     leader = _leaders(by_id, circles)
     members: dict[str, list[str]] = {}
     needs: dict[str, tuple[str, ...]] = {}
+    after: dict[str, list[str]] = {}
+    """The nodes that each step holds back, once for each edge."""
     waits = dict.fromkeys(by_id, 0)
     """For each node the edges that still hold it back."""
     for name, head in leader.items():
         members.setdefault(head, []).append(name)
         needs[name] = tuple(sorted(other for other in before[name] if leader[other] != head))
         waits[head] += len(needs[name])
+        for other in needs[name]:
+            after.setdefault(other, []).append(head)
     ready: dict[str, list[str]] = {}
     for head in members:
         if not waits[head]:
@@ -112,7 +102,7 @@ def _walk(
         together = head if len(members[head]) > 1 else None
         for name in members[head]:
             yield by_id[name].having(needs=needs[name], together=together)
-            for freed in (leader[other] for other in after[name] if leader[other] != head):
+            for freed in after.get(name, ()):
                 waits[freed] -= 1
                 if not waits[freed]:
                     heapq.heappush(ready.setdefault(by_id[freed].connection, []), freed)

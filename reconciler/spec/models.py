@@ -12,7 +12,7 @@ from reconciler.plan.rules import RuleId
 class Strict(BaseModel):
     """Unknown keys and values of another type are refused; nothing changes once it is read."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class Resource(Strict):
