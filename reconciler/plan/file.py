@@ -23,6 +23,7 @@ from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
+_BLOCK = 1 << 17  # bytes at a time: larger ones are no faster
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
     body_fd, body_name = tempfile.mkstemp(prefix=".reconciler-body-", dir=folder)
     whole_fd, whole_name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
     try:
-        with os.fdopen(body_fd, "w+b", buffering=1 << 20) as body, os.fdopen(whole_fd, "wb") as whole:
+        with os.fdopen(body_fd, "w+b", buffering=_BLOCK) as body, os.fdopen(whole_fd, "wb") as whole:
             digest = hashlib.sha256()
             written: list[Step] = []
             starts: dict[str, int] = {}
@@ -251,7 +252,7 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
             head = f"{header_line(header, plan_id)}\n".encode()
             whole.write(head)
             body.seek(0)
-            shutil.copyfileobj(body, whole, 1 << 20)
+            shutil.copyfileobj(body, whole, _BLOCK)
             total = sum(step.count for step in written)
             whole.write(f"{dumps({'end': True, 'changes': total, 'sha256': digest.hexdigest()})}\n".encode())
             whole.flush()

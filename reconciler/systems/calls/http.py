@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import cast
 
-import httpx
-
 from reconciler.systems.calls.caller import BusyError, Clean, DeniedError, FailedError, brief
+from reconciler.systems.web import httpx
 
 _LONGEST = 16_384  # bytes of an answer that are looked at
 _CONNECT = 10.0

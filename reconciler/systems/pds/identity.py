@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote
 
-import httpx
-
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import syntax
 from reconciler.systems.pds.xrpc import client as new_client
+from reconciler.systems.web import httpx
 
 PLC = "https://plc.directory"
 _SECONDS = 10.0

@@ -19,11 +19,10 @@ from functools import lru_cache
 from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
-import httpx
-
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import records
 from reconciler.systems.pds.quota import Limit, Told
+from reconciler.systems.web import httpx
 
 _READS = 5  # times a read is tried
 _GATEWAY = (502, 503, 504)

@@ -26,7 +26,6 @@ from reconciler.plan.errors import Location, ReconcilerError
 Row = tuple[Any, ...]
 Composable = sql.Composable
 Statement = LiteralString | sql.Composable
-ROWS_A_BLOCK = 1000
 
 SETTINGS: LiteralString = (
     "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres';"
@@ -102,7 +101,7 @@ class Session:
             return cursor.rowcount
 
     def copy_out(self, query: Composable) -> Iterator[bytes]:
-        """The rows of a COPY … TO STDOUT, whole ones, as many in a block as have come.
+        """The rows of a COPY … TO STDOUT, whole ones, some in a block.
 
         By libpq's own functions: a cursor that gives row by row costs as much as the server's work.
         """
@@ -112,14 +111,16 @@ class Session:
             while pgconn.is_busy():
                 self.connection.wait(_more(pgconn))
             _expect(pgconn.get_result(), ExecStatus.COPY_OUT)
-            size, rows = 0, list[memoryview]()
+            size, gathered, rows = 0, 0, list[memoryview]()
             while size >= 0:
                 size, row = pgconn.get_copy_data(1)
                 if size > 0:
                     rows.append(row)
-                if rows and (size <= 0 or len(rows) == ROWS_A_BLOCK):
+                    gathered += size
+                if rows and (size <= 0 or gathered > FRESH_BYTES):
                     yield b"".join(rows)
                     rows.clear()
+                    gathered = 0
                 if size == 0:
                     self.connection.wait(_more(pgconn))
             # Only the server's word that it is done makes an end; anything else may be a part.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import httpx
-
 from reconciler.systems.storage.http import Busy, Http, Refused, told
+from reconciler.systems.web import httpx
 
 _PARTIAL = 206
 SERVER_ERRORS = 4

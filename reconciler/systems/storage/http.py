@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar, cast
 
-import httpx
-
 from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.web import httpx
 
 T = TypeVar("T")
 Json = dict[str, object]
