@@ -181,7 +181,7 @@ def create_trigger(
 ) -> str:
     """The statement of a trigger for each statement, word for word as the server gives it back."""
     place, called = spelled(session, on), spelled(session, function)
-    quoted = ", ".join(session.value("SELECT quote_literal(%s)", (argument,)) for argument in arguments)
+    quoted = ", ".join("'" + argument.replace("'", "''") + "'" for argument in arguments)  # a backslash stays as it is
     event = q(how, raw(place)).as_string(session.connection)
     named = session.value("SELECT quote_ident(%s)", (name,))
     return f"CREATE TRIGGER {named} {event} FOR EACH STATEMENT EXECUTE FUNCTION {called}({quoted})"
