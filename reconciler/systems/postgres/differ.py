@@ -190,7 +190,7 @@ def _check_keys(session: Session, found: Found, candidates: int) -> None:
     intent, keys = found.intent, found.keys
     key_list = join([ident(k) for k in keys])
     where = join([q("{} IS NULL", ident(k)) for k in keys], " OR ")
-    of_source = intent.source.table.columns if isinstance(intent.source, TableSource) else {}
+    of_source: Mapping[str, Column] = intent.source.table.columns if isinstance(intent.source, TableSource) else {}
     not_null = all(c in of_source and of_source[c].not_null and intent.target.columns[c].not_null for c in intent.key)
     if candidates and not not_null:
         nulls, extra = session.one(
