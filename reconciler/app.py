@@ -321,7 +321,7 @@ def _run(
             ):
                 if steps[0].apart:
                     return execute_apart(world.session(connection), plan, steps[0])
-                pads = digest_pads(spec, session.environ)
+                pads = digest_pads(spec, session.environ, needed=any(step.sensitive for step in steps))
                 database = world.session(connection)
                 return execute(database, plan, steps, settings, pads, rereading(world), task.advance, at_end)
         except Exception as error:

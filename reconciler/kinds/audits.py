@@ -50,7 +50,7 @@ def _wanted(world: World, address: str, audit: Audit, *, alone: bool) -> list[Wa
     made = _log(world, address, audit, session) if alone else []
     listed = _listed(world, address, audit, tables)
     for table in tables:
-        sensitive = listed | _sensitive(world, audit.connection, table.name)
+        sensitive = listed | sensitive_columns(world, audit.connection, table.name)
         it = Audited(
             table=table.name,
             key=identity(table),
@@ -123,7 +123,7 @@ def _listed(world: World, address: str, audit: Audit, tables: list[Table]) -> se
     return set(audit.sensitive or ())
 
 
-def _sensitive(world: World, connection: str, table: TableName) -> set[str]:
+def sensitive_columns(world: World, connection: str, table: TableName) -> set[str]:
     """What collections of the same table call sensitive."""
     found: set[str] = set()
     for collection in world.spec.document.collections.values():

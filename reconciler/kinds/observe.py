@@ -6,9 +6,11 @@ In: addresses. Out: `Observed`. What can only be planned after the plan is appli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reconciler.kinds.audits import sensitive_columns
 from reconciler.kinds.bucket_prefixes import compile_prefix
 from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.findings import Observed
@@ -96,7 +98,10 @@ def observed(
     for intent in intents:
         by_connection.setdefault(intent.connection, []).append(intent)
     bystanders = {
-        connection: prepare(world.session(connection), world.catalog(connection), members, pads)
+        connection: [
+            replace(it, sensitive=frozenset(sensitive_columns(world, connection, it.target.name)))
+            for it in prepare(world.session(connection), world.catalog(connection), members, pads)
+        ]
         for connection, members in by_connection.items()
     }
     for reach in reaches:

@@ -24,10 +24,10 @@ from reconciler.systems.postgres.staging import Staged
 VARIABLE = "RECONCILER_DIGEST_KEY"
 
 
-def digest_pads(spec: Spec, environ: Mapping[str, str]) -> tuple[bytes, bytes] | None:
-    """HMAC's two pads of the digest key; None where no column is sensitive."""
+def digest_pads(spec: Spec, environ: Mapping[str, str], *, needed: bool = False) -> tuple[bytes, bytes] | None:
+    """HMAC's two pads of the digest key; None where no column is sensitive. `needed`: a plan of part of a spec holds digests all the same."""
     resources = spec.document.collections.values()
-    if not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
+    if not needed and not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
         return None
     key = environ.get(VARIABLE, "").encode()
     if not key:

@@ -6,8 +6,10 @@ and what the database lacks to keep it so (`systems/postgres/structure.py` plans
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import LiteralString
 
+from reconciler.kinds.audits import sensitive_columns
 from reconciler.kinds.collections import Compiled, find_table, place_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
@@ -42,7 +44,8 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
         address=address,
         connection=connection,
         target=table,
-        key=identity(table, address, place),
+        key=_shown_key(world, connection, table, address, place),
+        sensitive=frozenset(sensitive_columns(world, connection, table.name)),
         source=NO_SOURCE,
         finds=_duplicates(world, address, unique_key, table),
         on_extra=OnExtra.DELETE,
@@ -60,7 +63,8 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
             address=address,
             connection=connection,
             target=(child := world.catalog(connection).tables[child_name]),
-            key=identity(child, address, place),
+            key=_shown_key(world, connection, child, address, place),
+            sensitive=frozenset(sensitive_columns(world, connection, child.name)),
             source=NO_SOURCE,
             finds=References(
                 of=intent,
@@ -125,9 +129,21 @@ def identity(table: Table, address: str, place: Location | None) -> tuple[str, .
     )
 
 
+def _shown_key(world: World, connection: str, table: Table, address: str, place: Location | None) -> tuple[str, ...]:
+    """The same, if no collection calls it sensitive: it stands in the plan."""
+    key = identity(table, address, place)
+    if hidden := sorted(sensitive_columns(world, connection, table.name) & set(key)):
+        raise ReconcilerError(
+            f"{address}: {hidden[0]} is sensitive and tells rows of {full_name(table.name)} apart", where=place,
+            why="keys stand in the plan, and values of sensitive columns must not",
+        )  # fmt: skip
+    return key
+
+
 def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table) -> Duplicates:
     connection, _ = unique_key.target()
     session = world.session(connection)
+    hidden = sensitive_columns(world, connection, table.name)
     where, forms = None, ()
     if unique_key.where:
         where = prove_condition(session, _bound(world, unique_key.where), table, place_of(world, address, "where"))
@@ -139,7 +155,10 @@ def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table)
         where_text=forms[-1] if forms else None,
         where_forms=forms,
         nulls_equal=unique_key.nulls == "not_distinct",
-        rules=tuple(_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep)),
+        rules=tuple(
+            replace(it, shown=lit("(sensitive)")) if hidden else it
+            for it in (_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep))
+        ),
         archive=TableName(archive.schema or table.name.schema or "public", archive.name) if archive else None,
         constraint=unique_key.constraint or _default_name(table, unique_key),
         online=unique_key.lock == "online",

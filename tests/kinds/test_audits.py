@@ -589,3 +589,17 @@ def test_a_script_does_what_apply_does(bench: Audits) -> None:
     )
     succeed(bench.production.dsn, bench.plan())
     assert bench.objects() == before
+
+
+def test_names_with_signs_of_any_kind(bench: Audits) -> None:
+    bench.production.sql(
+        """CREATE TABLE "T{}%s" ("k{}%" int PRIMARY KEY, "s{}'" text, "q`" text); INSERT INTO "T{}%s" VALUES (1, 'a', 'b')"""
+    )
+    bench.whole_law(
+        """audits: { a: { tables: ['production."T{}%s"'], log: production.audit_log, sensitive: ["s{}'"] } }\n"""
+    )
+    bench.production.sql("""UPDATE "T{}%s" SET "q`" = 'z'; TRUNCATE "T{}%s" """)
+    assert bench.records("operation, key, old") == [
+        ("UPDATE", {"k{}%": 1}, {"k{}%": 1, "q`": "b"}),
+        ("TRUNCATE", {"k{}%": 1}, {"k{}%": 1, "q`": "z"}),
+    ]

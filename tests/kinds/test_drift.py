@@ -403,3 +403,22 @@ def test_a_right_that_is_missing_is_named_and_not_a_traceback(bench: Bench) -> N
         assert "grant" in caught.value.render()
     finally:
         bench.production.sql("DROP OWNED BY seqless; DROP ROLE seqless")
+
+
+DOUBLED = "CREATE TABLE d (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, v text)"
+
+
+@pytest.mark.parametrize("come", ["INSERT INTO d (email, v) VALUES ('a', 'old')",
+                                  "DELETE FROM d WHERE email = 'b'; INSERT INTO d (email, v) VALUES ('a', 'old')"])  # fmt: skip
+def test_a_key_that_stands_twice_by_now(bench: Bench, come: str) -> None:
+    """One row more and one row less are not the same rows, though as many."""
+    bench.both(DOUBLED)
+    bench.backup.sql("INSERT INTO d (email, v) VALUES ('a', 'new'), ('b', 'new')")
+    bench.production.sql("INSERT INTO d (email, v) VALUES ('a', 'old'), ('b', 'old')")
+    plan = bench.plan("d: { table: production.d, source: backup, key: [email], columns: [v] }\n")
+    bench.production.sql(come)
+    before = bench.dump()
+    with pytest.raises(Drift, match="stand for several rows") as caught:
+        bench.apply(plan)
+    assert "public.d (a): planned one row, found 2" in caught.value.render()
+    assert bench.dump() == before

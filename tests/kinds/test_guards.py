@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from json import dumps
 
 import psycopg
 import pytest
@@ -275,3 +276,22 @@ def test_what_is_no_condition_is_told(bench: Audits, protect: str, told: str) ->
     with pytest.raises(ReconcilerError) as caught:
         bench.plan()
     assert told in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "protect", ['"Status" = 1', r"name ~ '^\d+$'", "name LIKE '100%'", "name = 'é'", """name = 'it''s "{}"'"""]
+)
+def test_names_and_conditions_with_signs_of_any_kind(bench: Audits, protect: str) -> None:
+    bench.production.sql("""CREATE TABLE "G%{}'" (id int PRIMARY KEY, "Status" int, name text)""")
+    bench.whole_law(
+        f"""guards: {{ g: {{ table: {dumps('production."G%{}' + "'" + '"')}, no_truncate: true, protect: {dumps(protect)} }} }}\n"""
+    )
+    bench.production.sql("""INSERT INTO "G%{}'" VALUES (1, 2, 'b'); UPDATE "G%{}'" SET "Status" = 3""")
+    refused(bench, """TRUNCATE "G%{}'" """)
+
+
+def test_columns_of_any_name(bench: Audits) -> None:
+    bench.production.sql("CREATE TABLE g (id int PRIMARY KEY, o int, n text, b int, x int, y int, counted int)")
+    bench.installed("guards: { g: { table: production.g, protect: o = 1 } }\n")
+    bench.production.sql("INSERT INTO g VALUES (1, 1), (2, 2); UPDATE g SET n = 'c' WHERE id = 2")
+    refused(bench, "UPDATE g SET n = 'c' WHERE id = 1")

@@ -27,7 +27,11 @@ ARCHIVED = {
 def refuse_lone(session: Session, item: Staged) -> None:
     """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more."""
     columns = [column.name for column in item.columns]
-    staged = {name: ident("p", f"c{columns.index(name) + 1}") for name in item.step.unique if name in columns}
+    staged = {
+        name: ident("p", f"c{columns.index(name) + 1}")
+        for name in item.step.unique
+        if name in columns and name not in item.step.sensitive
+    }
     shared = [
         q("s.{0} IS NOT DISTINCT FROM {1}", ident(name), staged.get(name, ident("o", name)))
         for name in item.step.unique
@@ -38,7 +42,7 @@ def refuse_lone(session: Session, item: Staged) -> None:
         proven = prove_condition(session, (item.step.where,), item.table, None)
         of_key = q("(SELECT * FROM {} AS {} WHERE {})", table, alias(item.table.name), proven)
     stays = q("FROM {} s WHERE {}", of_key, join([*_survivor(item), *shared], " AND "))
-    if len(staged) < len(shared):  # a generated column stands in no image
+    if len(staged) < len(shared):  # what is generated stands in no image, what is sensitive as a digest
         stays = q(
             "FROM {} s JOIN {} o ON {} WHERE {}",
             of_key,

@@ -76,7 +76,7 @@ END
 """
 _OF_TRUNCATE: LiteralString = (
     "INSERT INTO {log} ({columns}) SELECT $1, $2, {schema}, {table}, 'TRUNCATE', $3, $4, $5, $6, {key}, {image}, NULL, $7, $8"
-    " FROM (SELECT to_jsonb(o.*) AS r FROM ONLY {{}} o OFFSET 0) a"
+    " FROM (SELECT to_jsonb(o.*) AS r FROM ONLY "
 )
 _DIFFERING: LiteralString = (
     "\n    CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') AS before,"
@@ -129,12 +129,15 @@ def create_function(session: Session, it: Audited) -> str:
     named = {"log": log, "columns": columns, "schema": lit(it.table.schema or "public"), "table": lit(it.table.name)}
     image = _image(it, raw("a.r"))
     key = _key(it, raw("a.r"))
-    truncate = q(_OF_TRUNCATE, **named, key=key, image=image).as_string(session.connection).replace("%", "%%")
+    truncate = (
+        q(_OF_TRUNCATE, **named, key=key, image=image).as_string(session.connection).replace("%", "%%")
+        + "%s o OFFSET 0) a"
+    )
     before = _image(it, raw("b.r"))
     body = q(_BODY, **named, query=raw("current_query()" if it.query else "NULL"), key_of_b=_key(it, raw("b.r")), key=key, image=image,
              before=raw("d.before") if it.changed else before, after=raw("d.after") if it.changed else image,
              differing=q(_DIFFERING, before=before, after=image) if it.changed else raw(""),
-             of_truncate=lit(truncate.replace("{}", "%s")))  # fmt: skip
+             of_truncate=lit(truncate))  # fmt: skip
     text = body.as_string(session.connection)
     return q("CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {} AS {}", relation(function_name(it.table)),
              raw(_SETTINGS), lit(text)).as_string(session.connection)  # fmt: skip
@@ -181,7 +184,7 @@ def create_trigger(
 ) -> str:
     """The statement of a trigger for each statement, word for word as the server gives it back."""
     place, called = spelled(session, on), spelled(session, function)
-    quoted = ", ".join(session.value("SELECT quote_literal(%s)", (argument,)) for argument in arguments)
+    quoted = ", ".join("'" + argument.replace("'", "''") + "'" for argument in arguments)  # a backslash stays as it is
     event = q(how, raw(place)).as_string(session.connection)
     named = session.value("SELECT quote_ident(%s)", (name,))
     return f"CREATE TRIGGER {named} {event} FOR EACH STATEMENT EXECUTE FUNCTION {called}({quoted})"

@@ -126,10 +126,9 @@ def _find_candidates(session: Session, found: Found) -> int:
     candidates = session.fill(
         q("{} ({}, kind)", intent.temp("d"), join([ident(k) for k in keys])),
         q(
-            "SELECT {values}, CASE WHEN t.{k} IS NULL THEN 'm' WHEN s.{k} IS NULL THEN 'x' ELSE 'c' END"
-            " FROM {source} s {how} JOIN ({target}) t ON {on} WHERE s.{k} IS NULL OR t.{k} IS NULL OR s.h <> t.h",
+            "SELECT {values}, CASE WHEN t.h IS NULL THEN 'm' WHEN s.h IS NULL THEN 'x' ELSE 'c' END"
+            " FROM {source} s {how} JOIN ({target}) t ON {on} WHERE s.h IS NULL OR t.h IS NULL OR s.h <> t.h",
             values=join([q("coalesce(s.{0}, t.{0})", ident(k)) for k in keys]),
-            k=ident(keys[0]),
             source=source_rows,
             how=raw("FULL" if extras else "LEFT"),
             target=target,
@@ -191,12 +190,16 @@ def _check_keys(session: Session, found: Found, candidates: int) -> None:
     intent, keys = found.intent, found.keys
     key_list = join([ident(k) for k in keys])
     where = join([q("{} IS NULL", ident(k)) for k in keys], " OR ")
-    not_null = isinstance(intent.source, TableSource) and all(intent.target.columns[c].not_null for c in intent.key)
+    of_source: Mapping[str, Column] = intent.source.table.columns if isinstance(intent.source, TableSource) else {}
+    not_null = all(c in of_source and of_source[c].not_null and intent.target.columns[c].not_null for c in intent.key)
     if candidates and not not_null:
-        nulls = session.value(q("SELECT count(*) FROM {} WHERE kind <> 'x' AND ({})", intent.temp("d"), where))
-        if nulls:
+        nulls, extra = session.one(
+            q("SELECT count(*) FILTER (WHERE kind <> 'x'), count(*) FILTER (WHERE kind = 'x') FROM {} WHERE {}", intent.temp("d"), where)
+        )  # fmt: skip
+        if nulls or (extra and intent.on_extra is OnExtra.DELETE):
+            side = intent.source_name if nulls else full_name(intent.target.name)
             raise ReconcilerError(
-                f"{intent.address}: {nulls} rows of {intent.source_name} have NULL in the key ({', '.join(intent.key)})",
+                f"{intent.address}: {nulls or extra} rows of {side} have NULL in the key ({', '.join(intent.key)})",
                 where=intent.place,
                 todo="choose a key whose columns are never NULL",
             )

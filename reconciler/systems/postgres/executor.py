@@ -118,7 +118,11 @@ def execute_apart(session: Session, plan: Plan, step: Step) -> Outcome:
     outcome = Outcome()
     try:
         for change in plan.changes(step):
-            counts = outcome.applied if build_apart(session, change) else outcome.already
+            counts = (
+                outcome.applied
+                if build_apart(session, change, secret=any(it.sensitive for it in plan.steps))
+                else outcome.already
+            )
             counts[step.id] = counts.get(step.id, 0) + 1
     except psycopg.Error as error:
         if retriable(error):

@@ -105,6 +105,8 @@ def settle_columns(intent: Intent, available: Sequence[str], types: dict[str, st
     if intent.newer and intent.newer not in available:
         raise _column_error(intent, intent.newer, f"{intent.source_name} has no column {intent.newer!r}", available)
     for name in intent.key:
+        if name not in own:
+            raise _column_error(intent, name, f"key column {name!r} is generated: the database computes it", ())
         if name not in available:
             where = f" ({intent.source.place})" if isinstance(intent.source, LinesSource) else ""
             raise _column_error(intent, name, f"{intent.source_name}{where} has no key column {name!r}", available)

@@ -65,6 +65,7 @@ def _judge(session: Session, item: Staged) -> tuple[int, list[str]]:
         case _:
             drift, settled = raw("NOT before"), raw("false")
             after, before = raw("false"), item.holds("c", None)
+    _refuse_doubled(session, item)
     total = item.todo + item.already  # it may be asked again, after a lock
     locked = q(
         "SELECT coalesce({after}, false) AS after, coalesce({before}, false) AS before FROM {p} p JOIN {t} t ON {on} FOR UPDATE OF t",
@@ -81,6 +82,23 @@ def _judge(session: Session, item: Staged) -> tuple[int, list[str]]:
     if item.already:
         _mark(session, item)
     return 0, []
+
+
+def _refuse_doubled(session: Session, item: Staged) -> None:
+    """A key that no unique index keeps may stand for several rows by now, of which the plan knows one."""
+    if item.table.unique_on(item.step.key):
+        return
+    keys = join([ident("p", temp) for _, temp in item.key])
+    rows = session.rows(
+        q("SELECT concat_ws(', ', {keys}), count(*) FROM {p} p JOIN {t} t ON {on} GROUP BY {keys} HAVING count(*) > 1 ORDER BY 1"
+          " LIMIT {most}", keys=keys, p=item.temp, t=relation(item.table.name), on=item.on_key("p", "t"), most=lit(NAMED))
+    )  # fmt: skip
+    if rows:
+        raise Drift(
+            f"keys of {item.step.target} stand for several rows now; nothing was changed on {session.name}",
+            details=tuple(f"{item.step.target} ({key}): planned one row, found {count}" for key, count in rows),
+            why="rows with the same key have come since the plan was made",
+        )
 
 
 def _mark(session: Session, item: Staged) -> None:

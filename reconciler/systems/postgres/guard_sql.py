@@ -96,8 +96,8 @@ _PROTECT: LiteralString = """\
         to_char(counted, 'FM999,999,999,999'), {table}, {told}));
     END IF;"""
 _CHANGED: LiteralString = """\
-    SELECT count(*) INTO counted FROM (SELECT b.* FROM (SELECT row_number() OVER () AS rc_n, o AS rc_row FROM old_rows o) x
-      JOIN (SELECT row_number() OVER () AS rc_n, n AS rc_row FROM new_rows n) y USING (rc_n)
+    SELECT count(*) INTO counted FROM (SELECT b.* FROM (SELECT row_number() OVER () AS rc_n, rc_was AS rc_row FROM old_rows rc_was) x
+      JOIN (SELECT row_number() OVER () AS rc_n, rc_is AS rc_row FROM new_rows rc_is) y USING (rc_n)
       CROSS JOIN LATERAL (SELECT (x.rc_row).*) b WHERE x.rc_row *<> y.rc_row) AS {alias} WHERE {condition};
     IF counted > 0 THEN
       refused := concat_ws('; ', refused, format('this %s changes %s protected rows of %s (%s)', TG_OP,

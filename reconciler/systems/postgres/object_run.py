@@ -52,6 +52,7 @@ class ObjectRun:
     """The object changes of one run, in order; what was judged stays judged when the run is tried again from its savepoint."""
 
     def __init__(self, session: Session, plan: Plan, steps: Sequence[Step]) -> None:
+        self.secret = any(step.sensitive for step in plan.steps)
         self.session = session
         self.of_step = {
             step.id: [Judged(change, loses=bool(step.loses)) for change in plan.changes(step)]
@@ -163,7 +164,7 @@ class ObjectRun:
         except psycopg.errors.UniqueViolation as error:
             if item.kind not in STRUCTURE:
                 raise _explained(error, item, self.session) from None
-            raise duplicates_came(item.name, error) from None
+            raise duplicates_came(item.name, error, secret=self.secret) from None
         except psycopg.Error as error:
             raise _explained(error, item, self.session) from None
         return 1

@@ -305,10 +305,10 @@ def locked_by(change: Change) -> TableName | None:
     return _table(change.key[1]) if change.key[0] in ("constraint", "unique index") else None
 
 
-def duplicates_came(name: str, error: psycopg.Error) -> Drift:
+def duplicates_came(name: str, error: psycopg.Error, *, secret: bool) -> Drift:
     return Drift(
         f"rows with the same key have come since the plan was made ({name})",
-        details=(error.diag.message_detail,) if error.diag.message_detail else (),
+        details=(error.diag.message_detail,) if error.diag.message_detail and not secret else (),
         todo="plan again: the new duplicates are ranked like the others",
     )
 
@@ -327,7 +327,7 @@ def clear(session: Session, name: str) -> None:
         session.run(q("DROP INDEX {}", ident(_table(name).schema or "public", split_dotted(name)[2])))
 
 
-def build_apart(session: Session, change: Change) -> bool:
+def build_apart(session: Session, change: Change, *, secret: bool) -> bool:
     """Build or drop an index concurrently, outside of a transaction and with no snapshot held; what an earlier attempt left is cleaned."""
     kind, name = STRUCTURE[change.key[0]], change.key[1]
     index = ident(_table(name).schema or "public", split_dotted(name)[2])
@@ -349,7 +349,7 @@ def build_apart(session: Session, change: Change) -> bool:
         session.run(raw(str(change.after["sql"])))
     except psycopg.errors.UniqueViolation as error:
         session.run(q("DROP INDEX CONCURRENTLY IF EXISTS {}", index))
-        raise duplicates_came(name, error) from None
+        raise duplicates_came(name, error, secret=secret) from None
     return True
 
 
