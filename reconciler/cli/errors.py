@@ -5,6 +5,7 @@ Invariant: of an error we did not foresee only type and place are printed: its m
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from reconciler.cli import log
 from reconciler.plan.errors import Exit, ReconcilerError
 
 INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the same again is safe"
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""What a write says without naming its file: the disk is full, or the like."""
 
 
 def leave(run: Callable[[], object]) -> int:
@@ -40,7 +44,10 @@ def leave(run: Callable[[], object]) -> int:
         return Exit.ERROR
     except OSError as error:
         if error.filename is None:
-            return _internal(error)
+            if error.errno not in _OF_THE_MACHINE:
+                return _internal(error)
+            _say(f"error: {error.strerror}")
+            return Exit.ERROR
         _say(f"error: {error.strerror or type(error).__name__}\n  --> {error.filename}")
         return Exit.ERROR
     except Exception as error:
