@@ -192,9 +192,11 @@ def thousands(tmp_path: Path, tables: int, nasty: str = "") -> Plan:
 
 def test_markdown_fits_a_comment_where_every_section_fills_its_room(tmp_path: Path) -> None:
     def steps() -> Iterator[tuple[Step, list[Row]]]:
+        before: tuple[str, ...] = ()
         for at in range(100):
             target, address = f"public.t{at}{'x' * 100}", f"collections.c{at}{'y' * 90}"
-            it = step(Verb.UPDATE, target, address=address, notes=("n" * 30,))
+            it = step(Verb.UPDATE, target, address=address, notes=("n" * 30,), needs=before)
+            before = (it.id,)
             yield it, [((f"key{at}",), {"n": "1" * 60}, {"n": "2" * 60})]
 
     header = Header(
