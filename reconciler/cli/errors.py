@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import click
 
@@ -19,6 +22,24 @@ INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the
 
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
 """What a write says without naming its file: the disk is full, or the like."""
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Generator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does; one that is ignored, as under nohup, stays so."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = [it for it in (signal.SIGTERM, signal.SIGHUP) if ours and signal.getsignal(it) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def leave(run: Callable[[], object]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,7 +86,8 @@ def test_interrupted(bench: Bench, hook: Hook, where: str) -> None:
     assert [it.keys for it in hook.seen] == [[1, 2], [3, 4], [3, 4], [5, 6]]
 
 
-def test_an_interrupted_command_ends_with_us(bench: Bench) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_ends_with_us(bench: Bench, how: signal.Signals) -> None:
     bench.production.sql(ROWS % 2)
     script = bench.folder / "sleep.sh"
     script.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 600\n")
@@ -98,13 +100,15 @@ def test_an_interrupted_command_ends_with_us(bench: Bench) -> None:
             if pid.exists() and pid.read_text().strip():
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         assert process.wait(30) == Exit.INTERRUPTED
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
     finally:
         process.kill()
         process.communicate()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_two_at_once(bench: Bench, hook: Hook) -> None:
