@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from reconciler import cli
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.systems.calls.caller import FailedError
+from reconciler.systems.calls.command import Command
 from reconciler.systems.postgres.pending import hold
 from reconciler.systems.postgres.session import connect
 from tests.calls.hook import Answer, Hook, Seen
@@ -109,6 +111,21 @@ def test_an_interrupted_command_ends_with_us(bench: Bench, how: signal.Signals) 
         process.communicate()
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_what_a_late_command_started_ends_with_it(tmp_path: Path) -> None:
+    script = "trap '' TERM; sh -c 'echo $$ > pid; exec sleep 600' & trap - TERM; wait"
+    command = Command(["/bin/sh", "-c", script], tmp_path, os.environ, str, name="sh")
+    with pytest.raises(FailedError, match="did not end within"):
+        command.call("{}", 0.5)
+    pid = int((tmp_path / "pid").read_text())
+    state = Path(f"/proc/{pid}/stat")
+    for _ in range(200):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("it is still there")
 
 
 def test_two_at_once(bench: Bench, hook: Hook) -> None:
