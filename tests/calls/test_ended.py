@@ -95,9 +95,8 @@ def test_an_interrupted_command_ends_with_us(bench: Bench, how: signal.Signals) 
     script.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 600\n")
     script.chmod(0o755)
     made = plan(bench, spec("{ command: [./sleep.sh] }"))
-    process = start(bench, "apply", made.path)
+    process, pid = start(bench, "apply", made.path), bench.folder / "pid"
     try:
-        pid = bench.folder / "pid"
         for _ in range(2000):
             if pid.exists() and pid.read_text().strip():
                 break
