@@ -33,7 +33,6 @@ def command(folder: Path | None, keep: bool, with_pds: bool) -> Exit:
 
     began = time.monotonic()
     with (
-        _ended_like_ctrl_c(),
         _place(folder) as place,
         repo(place / "repo", with_pds=with_pds, say=_say, warn=_warn) as records,
         world(place, records) as made,
@@ -102,18 +101,3 @@ def _place(folder: Path | None) -> Generator[Path]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     yield folder.absolute()
-
-
-@contextlib.contextmanager
-def _ended_like_ctrl_c() -> Generator[None]:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

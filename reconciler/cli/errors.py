@@ -5,9 +5,13 @@ Invariant: of an error we did not foresee only type and place are printed: its m
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import click
 
@@ -15,6 +19,27 @@ from reconciler.cli import log
 from reconciler.plan.errors import Exit, ReconcilerError
 
 INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the same again is safe"
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""What a write says without naming its file: the disk is full, or the like."""
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Generator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does; one that is ignored, as under nohup, stays so."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = [it for it in (signal.SIGTERM, signal.SIGHUP) if ours and signal.getsignal(it) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def leave(run: Callable[[], object]) -> int:
@@ -40,7 +65,10 @@ def leave(run: Callable[[], object]) -> int:
         return Exit.ERROR
     except OSError as error:
         if error.filename is None:
-            return _internal(error)
+            if error.errno not in _OF_THE_MACHINE:
+                return _internal(error)
+            _say(f"error: {error.strerror}")
+            return Exit.ERROR
         _say(f"error: {error.strerror or type(error).__name__}\n  --> {error.filename}")
         return Exit.ERROR
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import click
 
 from reconciler.cli import log
-from reconciler.cli.errors import leave
+from reconciler.cli.errors import ended_like_ctrl_c, leave
 from reconciler.plan.errors import EXIT_CODES
 
 
@@ -74,4 +74,6 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # an arrow must not end a run on an old terminal
-        sys.exit(leave(run))
+        with ended_like_ctrl_c():
+            code = leave(run)
+        sys.exit(code)

@@ -81,7 +81,19 @@ def _out(context: click.Context, parameter: click.Parameter, path: Path | None) 
     del context, parameter
     if path is not None and path.suffix == ".md":
         raise click.BadParameter("FILE is the plan; the Markdown is written beside it")
+    if path is not None and _is_another_page(beside := path.with_suffix(".md")):
+        raise click.BadParameter(f"the Markdown goes beside it, and {beside} is there already and is no plan's")
     return path
+
+
+def _is_another_page(path: Path) -> bool:
+    from reconciler.views.markdown import MARKER
+
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MARKER)) not in (b"", MARKER.encode())
+    except OSError:
+        return False
 
 
 def make_session(specs: tuple[Path, ...], variables: Mapping[str, str], connections: Path | None) -> Session:

@@ -29,7 +29,7 @@ from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import NO_SOURCE, Intent, OnExtra, Scope, alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
-from reconciler.systems.postgres.spellings import spelled
+from reconciler.systems.postgres.spellings import decoded, is_url, read_name, spelled
 from reconciler.systems.storage.apply import Outcome, execute_objects
 from reconciler.systems.storage.interface import Signed, Storage, Verdict
 
@@ -207,16 +207,35 @@ def _rows_of(world: World, address: str) -> tuple[Session, BucketPrefix, Table]:
 
 
 def _named(world: World, address: str, names: Sequence[str]) -> list[str]:
-    """Of these objects those that some row names, in any spelling without a host."""
+    """Of these objects those that some row names, in any spelling; in an address letters may stand as %XX."""
     session, it, table = _rows_of(world, address)
     forms = [pieces(form) for form in (it.form, *it.wrong_forms)]
     bucket = it.place()[1]
-    spellings = [spelled(form, bucket, raw("w.name")) for form in forms if (True, "host") not in form]
-    value = q("{}.{}::text", alias(table.name), ident(it.column))
+    value, here = (
+        q("{}.{}::text", alias(table.name), ident(it.column)),
+        q("{} AS {}", relation(table.name), alias(table.name)),
+    )
+    spellings: list[Composable] = []
+    queries: list[Composable] = []
+    for form in forms:
+        if not is_url(form) and (True, "host") not in form:
+            spellings.append(spelled(form, bucket, raw("w.name")))
+            continue
+        read = read_name(form, bucket, value)
+        meant = decoded(read) if is_url(form) else q("convert_to({}, 'UTF8')", read)
+        queries.append(
+            q(
+                "SELECT w.name FROM w WHERE convert_to(w.name, 'UTF8') IN (SELECT {} FROM {} WHERE {} IS NOT NULL)",
+                meant,
+                here,
+                read,
+            )
+        )
+    if spellings:
+        queries.append(q("SELECT DISTINCT w.name FROM w JOIN {} ON {} IN ({})", here, value, join(spellings)))
     found = session.rows(
-        q("SELECT DISTINCT w.name FROM unnest({}::text[]) AS w(name) JOIN {} AS {} ON {} IN ({})", lit(list(names)), relation(table.name),
-          alias(table.name), value, join(spellings))
-    )  # fmt: skip
+        q("WITH w AS (SELECT unnest({}::text[]) AS name) {}", lit(list(names)), join(queries, " UNION "))
+    )
     return [row[0] for row in found]
 
 

@@ -6,15 +6,25 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
-from reconciler.spec import CommandCall, FunctionCall, HttpCall, HttpConnection, Process, SupabaseConnection
+from reconciler.spec import (
+    AtprotoConnection,
+    CommandCall,
+    FunctionCall,
+    HttpCall,
+    HttpConnection,
+    PostgresConnection,
+    Process,
+    SupabaseConnection,
+)
 from reconciler.spec.credentials import mask
 
 _HEADER_VALUE = re.compile(r"[ -~\t]*")
+_PASSWORD = re.compile(r"(?<=:)[^\s:@/]{4,}(?=@)|(?<=password=)\S{4,}")
 
 if TYPE_CHECKING:
     from reconciler.systems.calls.caller import Caller
@@ -37,7 +47,7 @@ def opened_caller(world: World, process: Process) -> Generator[Caller]:
         case CommandCall(command=argv):
             from reconciler.systems.calls.command import Command
 
-            yield Command(argv, world.spec.base.absolute(), os.environ, _clean([]), name=argv[0])
+            yield Command(argv, world.spec.base.absolute(), os.environ, _clean(_known(world)), name=argv[0])
         case FunctionCall() | HttpCall():
             from reconciler.systems.calls.http import HttpCaller
 
@@ -70,9 +80,32 @@ def _address(world: World, process: Process) -> tuple[str, dict[str, str], list[
             why="its value holds a line break, a control character or one that is not ASCII",
             todo="correct the environment variable that it comes from",
         )
-    secrets = [secret.reveal() for secret in connection.headers.values()]
-    secrets += [word for text in secrets for word in text.split() if len(word) >= 8]
+    secrets = _with_words([secret.reveal() for secret in connection.headers.values()])
     return connection.url.rstrip("/") + rest, headers, secrets, f"see that connections.{name} has the headers it wants"
+
+
+def _known(world: World) -> list[str]:
+    """Every secret of the spec's connections: a command has the same environment, and may say what stands in it."""
+    found: list[str] = []
+    for name in world.spec.document.connections:
+        with suppress(ReconcilerError):  # one whose variables are not set has none
+            match world.spec.connection(name):
+                case PostgresConnection(dsn=dsn):
+                    found += [dsn.reveal(), *_PASSWORD.findall(dsn.reveal())]
+                case SupabaseConnection(key=key, dsn=dsn):
+                    found += [key.reveal(), *([dsn.reveal(), *_PASSWORD.findall(dsn.reveal())] if dsn else [])]
+                case AtprotoConnection(password=password, token=token):
+                    found += [it.reveal() for it in (password, token) if it]
+                case HttpConnection(headers=headers):
+                    found += [it.reveal() for it in headers.values()]
+                case _:
+                    pass
+    return _with_words(found)
+
+
+def _with_words(secrets: list[str]) -> list[str]:
+    """`Bearer X` is a secret, and so is X."""
+    return [*secrets, *(word for text in secrets for word in text.split() if len(word) >= 8)]
 
 
 def _clean(secrets: list[str]) -> Callable[[str], str]:

@@ -130,7 +130,11 @@ def extract_records(world: World, found: Sequence[Compared], folder: Path) -> tu
     """What the sources hold, as `<collection>.jsonl` of {rkey, record}; and each repo as it is now, as `<connection>.car`."""
     said: list[str] = []
     for name in sorted({it.wanted.connection for it in found}):
-        with fetched(world.pds(name)) as repo:
+        session = world.pds(name)
+        if not session.whole:
+            said.append(f"{name}: no CAR file, for its records are files already")
+            continue
+        with fetched(session) as repo:
             repo.save(folder / f"{name}.car")
             count = sum(1 for it in repo.collections() for _ in repo.tree.entries(it))
         said.append(f"{folder.name}/{name}.car: the repo now, {count} records, without its blobs")

@@ -88,9 +88,12 @@ _TRIGGERS_OFF = f"""\
 CREATE TEMP TABLE IF NOT EXISTS reconciler_triggers (target regclass, name text, mode "char") ON COMMIT DROP;
 INSERT INTO {TRIGGERS} SELECT tgrelid, tgname, tgenabled FROM pg_trigger
 WHERE tgrelid = {{value}} AND NOT tgisinternal AND tgenabled <> 'D' AND tgname !~ '^reconciler_(audit|guard)_';
-DO $$DECLARE one record; BEGIN FOR one IN SELECT * FROM {TRIGGERS} WHERE target = {{value}} LOOP
+{{disable}}"""
+
+_DISABLE = f"""\
+FOR one IN SELECT * FROM {TRIGGERS} WHERE target = {{value}} LOOP
   EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.target, one.name);
-END LOOP; END$$;"""
+END LOOP;"""
 
 _TRIGGERS_ON = f"""\
 FOR one IN SELECT * FROM {TRIGGERS} ORDER BY target::text, name LOOP
@@ -171,7 +174,9 @@ def refuse_unlisted() -> str:
 
 def triggers_off(target: str) -> str:
     """Keep a table's own triggers from firing, remembering the mode of each."""
-    return _TRIGGERS_OFF.format(value=regclass(target))
+    value = regclass(target)
+    disable = block(_DISABLE.format(value=value), declare="one record;")
+    return _TRIGGERS_OFF.format(value=value, disable=disable)
 
 
 def triggers_on() -> str:

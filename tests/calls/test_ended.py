@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from click.testing import CliRunner
 from reconciler import cli
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.systems.calls.caller import FailedError
+from reconciler.systems.calls.command import Command
 from reconciler.systems.postgres.pending import hold
 from reconciler.systems.postgres.session import connect
 from tests.calls.hook import Answer, Hook, Seen
@@ -85,26 +88,43 @@ def test_interrupted(bench: Bench, hook: Hook, where: str) -> None:
     assert [it.keys for it in hook.seen] == [[1, 2], [3, 4], [3, 4], [5, 6]]
 
 
-def test_an_interrupted_command_ends_with_us(bench: Bench) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_ends_with_us(bench: Bench, how: signal.Signals) -> None:
     bench.production.sql(ROWS % 2)
     script = bench.folder / "sleep.sh"
     script.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 600\n")
     script.chmod(0o755)
     made = plan(bench, spec("{ command: [./sleep.sh] }"))
-    process = start(bench, "apply", made.path)
+    process, pid = start(bench, "apply", made.path), bench.folder / "pid"
     try:
-        pid = bench.folder / "pid"
         for _ in range(2000):
             if pid.exists() and pid.read_text().strip():
                 break
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         assert process.wait(30) == Exit.INTERRUPTED
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
     finally:
         process.kill()
         process.communicate()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_what_a_late_command_started_ends_with_it(tmp_path: Path) -> None:
+    script = "trap '' TERM; sh -c 'echo $$ > pid; exec sleep 600' & trap - TERM; wait"
+    command = Command(["/bin/sh", "-c", script], tmp_path, os.environ, str, name="sh")
+    with pytest.raises(FailedError, match="did not end within"):
+        command.call("{}", 0.5)
+    pid = int((tmp_path / "pid").read_text())
+    state = Path(f"/proc/{pid}/stat")
+    for _ in range(200):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("it is still there")
 
 
 def test_two_at_once(bench: Bench, hook: Hook) -> None:

@@ -402,6 +402,13 @@ def test_a_command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in applied.remaining[0]
 
 
+def test_a_command_tells_no_secret_of_the_spec(bench: Bench) -> None:
+    bench.production.sql(ROWS % 1)
+    made = plan(bench, spec("{ command: [sh, '-c', 'echo no, not with canary-of-hooks >&2; exit 1'] }", "batch: 1"))
+    applied = bench.apply(made)
+    assert applied.remaining[0].endswith("it ended with 1: no, not with ***")
+
+
 def test_a_command_that_is_not_there_or_never_ends(bench: Bench) -> None:
     bench.production.sql(ROWS % 2)
     error = refused(bench, plan(bench, spec("{ command: [./nothing] }")))

@@ -72,6 +72,17 @@ def test_markdown_names_no_folder_of_this_machine(app: FakeApp, run: Run) -> Non
     assert str(app.folder) not in (app.folder / "x.plan.md").read_text()
 
 
+def test_a_page_that_is_no_plan_is_not_overwritten(app: FakeApp, run: Run) -> None:
+    Path("README.md").write_text("# Mine\n", "utf-8")
+    done = run("plan", "-o", "README")
+    assert done.exit_code == 1
+    assert "README.md is there already" in done.stderr
+    assert Path("README.md").read_text("utf-8") == "# Mine\n"
+    assert app.calls == []
+    assert run("plan", "-o", "x").exit_code == 0
+    assert run("plan", "-o", "x").exit_code == 0
+
+
 def test_plan_is_not_saved_as_markdown(app: FakeApp, run: Run) -> None:
     assert run("plan", "-o", "x.md").exit_code == 1
     assert app.calls == []

@@ -78,6 +78,13 @@ def test_a_file_that_cannot_be_written_is_named(app: FakeApp, run: Run) -> None:
     assert done.stderr == "error: Permission denied\n  --> plans/x.plan.jsonl\n"
 
 
+def test_a_full_disk_is_not_called_a_mistake_of_ours(app: FakeApp, run: Run) -> None:
+    app.error = OSError(28, "No space left on device")  # as a write says it: without the file's name
+    done = run("plan", "-o", "plans/x.plan.jsonl")
+    assert done.exit_code == 1
+    assert done.stderr == "error: No space left on device\n"
+
+
 def environ(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **more}
 

@@ -248,6 +248,43 @@ def test_an_object_that_a_row_names_by_now_is_not_removed(images: Images) -> Non
     assert images.there() == ["a.jpg", "extra.jpg"]
 
 
+@pytest.mark.parametrize("where", ["", "https://x.example.com"])
+def test_an_object_that_a_row_names_by_an_address_is_not_removed(images: Images, where: str) -> None:
+    images.put("a.jpg", "an extra.jpg")
+    images.rows("pictures/a.jpg")
+    host = where or "https://{host}"
+    images.spec(f'wrong_forms: ["{host}/o/{{bucket}}/{{name}}"]\non_extra_object: remove\nmax_delete: 1')
+    plan = images.bench.plan()
+    images.rows("https://x.example.com/o/pictures/an%20extra.jpg")
+    with pytest.raises(Drift, match="as the plan saw"):
+        images.bench.apply(plan)
+    assert images.there() == ["a.jpg", "an extra.jpg"]
+
+
+@pytest.mark.parametrize("choice", ["remove", "{ quarantine: lost/ }"])
+def test_another_object_of_the_same_size_is_drift(images: Images, choice: str) -> None:
+    images.put("a.jpg", "extra.jpg", content=b"1 picture")
+    images.rows("pictures/a.jpg")
+    images.spec(f"on_extra_object: {choice}\nmax_delete: 1", match='["*.jpg", "!lost/*"]')
+    plan = images.bench.plan()
+    images.put("extra.jpg", content=b"2 picture")
+    with pytest.raises(Drift):
+        images.bench.apply(plan)
+    assert images.there() == ["a.jpg", "extra.jpg"]
+
+
+def test_another_object_of_the_same_size_is_not_moved_back(images: Images) -> None:
+    images.put("a.jpg", "extra.jpg", content=b"1 picture")
+    images.rows("pictures/a.jpg")
+    images.spec("on_extra_object: { quarantine: lost/ }", match='["*.jpg", "!lost/*"]')
+    plan = images.bench.plan()
+    images.bench.apply(plan)
+    images.put("lost/extra.jpg", content=b"2 picture")
+    with pytest.raises(Drift):
+        images.back(plan)
+    assert images.there() == ["a.jpg", "lost/extra.jpg"]
+
+
 def test_another_object_by_now_is_drift(images: Images) -> None:
     images.put("a.jpg", "extra.jpg")
     images.rows("pictures/a.jpg")

@@ -63,6 +63,9 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return done.output
 
     run("status", "spec.yaml", code=2)
+    said = run("extract", "spec.yaml", "-o", "kept")
+    assert f"{NOTE}.jsonl: 2 records" in said
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [f"{NOTE}.jsonl", "reconciler-extract.json"]
     run("plan", "spec.yaml", "-o", "a.plan.jsonl")
     run("apply", "a.plan.jsonl", "--yes")
     held = {Path(name).stem: json.loads(text) for name, text in on_disk(tmp_path / "repo").items()}

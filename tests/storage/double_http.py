@@ -243,6 +243,8 @@ def _early(fault: Fault, retry_after: str) -> Reply | None:
             return _json(Refusal(500, "InternalError", "Internal server error").body(), 500)
         case "502" | "503" | "504":
             return Reply(int(fault), b"<html>upstream</html>", {"content-type": "text/html"})
+        case "redirect":
+            return Reply(302, b"<html>log in</html>", {"content-type": "text/html", "location": "/login?secret-canary"})
         case "544":
             return _json(Refusal(544, "DatabaseTimeout", "The connection to the database timed out").body(), 544)
         case "400/503":

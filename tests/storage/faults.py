@@ -18,6 +18,7 @@ Fault: TypeAlias = Literal[
     "lost",  # everything is done, then the connection breaks
     "truncated",  # everything is done, the answer ends in the middle
     "cut",  # the same, yet without a length that would give it away
+    "redirect",  # a gateway sends to a page of its own; never at random
 ]  # fmt: skip
 EVERY: tuple[Fault, ...] = (
     "busy", "wait", "500", "502", "503", "504", "544", "400/503", "reset", "lost", "truncated", "cut",

@@ -272,3 +272,33 @@ def test_a_full_inventory_by_sql_and_by_the_api_agree(make_world: Callable[[str]
     assert list(one) == list(other)
     assert one.totals == other.totals == Totals(1500, 4500)
     by_api.close()
+
+
+@pytest.mark.parametrize(
+    "signed", ["", "/object/sign/x/a", "/object/sign/x/a?token=", "/object/sign/x/a?token=cut.off"]
+)
+def test_an_answer_without_a_token_is_no_signed_url(api: World, signed: str) -> None:
+    api.storage.upload(api.bucket, "a", b"x")
+
+    def tamper(path: str, given: object) -> object:
+        return [{"path": "a", "signedURL": signed, "error": None}] if "/object/sign/" in path else given
+
+    api.double.tamper(tamper)
+    with pytest.raises(ReconcilerError, match="signing 1 objects"):
+        api.storage.sign(api.bucket, ["a"], 60)
+
+
+@pytest.mark.parametrize(("operation", "run"), [it for it in OPERATIONS if it[0] in ("reading", "removing", "moving")])
+def test_a_redirect_is_not_taken_for_an_answer(api: World, operation: str, run: Callable[[World], object]) -> None:
+    api.storage.upload(api.bucket, "there", b"x")
+    api.double.once("redirect", "object", times=50)
+    with pytest.raises(ReconcilerError, match=rf"^{operation} .* failed on") as caught:
+        run(api)
+    assert "canary" not in caught.value.render()
+
+
+def test_a_redirect_says_nothing_of_bytes(api: World) -> None:
+    api.storage.upload(api.bucket, "there", b"x")
+    api.double.once("redirect", "^HEAD ", times=50)
+    with pytest.raises(ReconcilerError, match="cannot be told"):
+        list(api.storage.verify(api.bucket, ["there"]))

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.systems.files import find, reader
+from reconciler.systems.files import find, reader, write_table
 from tests.kinds.bench import Bench
 
 EXAMPLES = os.environ.get("RECONCILER_LAW_EXAMPLES")
@@ -336,3 +336,10 @@ def test_bytes_that_are_no_text(bench: Bench, name: str) -> None:
 @pytest.mark.parametrize(("name", "text"), [("t.json", "[]"), ("t.jsonl", "")])
 def test_no_rows_are_no_rows(bench: Bench, name: str, text: str) -> None:
     assert bring(bench, name, text) == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "/outside", "nul\x00"])
+def test_no_table_is_written_outside_its_folder(folder: Path, name: str) -> None:
+    with pytest.raises(ReconcilerError, match="cannot be the name of a file"):
+        write_table(folder / "here", name, iter([b"{}\n"]))
+    assert not [path for path in folder.rglob("*") if path.is_file()]

@@ -47,6 +47,15 @@ def test_plain_shows_all_and_hides_nothing(text: str) -> None:
     assert "\n" not in line
 
 
+def test_every_character_that_has_no_picture_is_spelled_out() -> None:
+    """Those that change how the one before looks, too: a change of nothing else must be seen."""
+    every = map(chr, range(0x110000))
+    unseen = [
+        it for it in every if unicodedata.category(it) in HIDDEN or "VARIATION SELECTOR" in unicodedata.name(it, "")
+    ]
+    assert [hex(ord(it)) for it in unseen if not escape.has_unseen(it)] == []
+
+
 @given(ANY, st.integers(5, 80))
 def test_cuts_keep_their_width(text: str, width: int) -> None:
     assert len(escape.cut(text, width)) <= width

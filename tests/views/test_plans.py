@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from reconciler.plan.file import Header, Plan
-from reconciler.plan.step import Deferred, Hazard, Step, Verb
+from reconciler.plan.step import Check, Deferred, Hazard, Step, Verb
 from reconciler.views import FORMATS, dot, markdown, mermaid, text
 from reconciler.views import json as json_view
 from reconciler.views.edges import direct
@@ -186,7 +186,26 @@ def thousands(tmp_path: Path, tables: int, nasty: str = "") -> Plan:
 
     hazards = tuple(Hazard("trigger", f"collections.table_{at}", f"{TRIGGER} {nasty}") for at in range(tables))
     deferred = tuple(Deferred(f"checks.c{at}", nasty or "later") for at in range(tables))
-    return make(tmp_path, steps(), Header(connections=PRODUCTION, hazards=hazards, deferred=deferred))
+    checks = tuple(Check(f"checks.d{at}", "warn", None, f"{at} rows {nasty}") for at in range(tables))
+    return make(tmp_path, steps(), Header(connections=PRODUCTION, hazards=hazards, deferred=deferred, checks=checks))
+
+
+def test_markdown_fits_a_comment_where_every_section_fills_its_room(tmp_path: Path) -> None:
+    def steps() -> Iterator[tuple[Step, list[Row]]]:
+        before: tuple[str, ...] = ()
+        for at in range(100):
+            target, address = f"public.t{at}{'x' * 100}", f"collections.c{at}{'y' * 90}"
+            it = step(Verb.UPDATE, target, address=address, notes=("n" * 30,), needs=before)
+            before = (it.id,)
+            yield it, [((f"key{at}",), {"n": "1" * 60}, {"n": "2" * 60})]
+
+    header = Header(
+        connections=PRODUCTION,
+        hazards=(Hazard("trigger", "a", "h" * 180),) * 59,
+        deferred=(Deferred("a", "d" * 50),) * 66,
+        checks=(Check("a", "warn", None, f"{'c' * 130}||||"),) * 20,
+    )
+    assert size(markdown.render(make(tmp_path, steps(), header), file="&" * 200)) <= markdown.LIMIT
 
 
 @pytest.mark.parametrize("nasty", ["", NASTY * 20, "😀" * 400, "_" * 500])

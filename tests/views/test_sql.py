@@ -289,6 +289,15 @@ def test_triggers_off_leaves_every_trigger_as_it_was(database: Database, tmp_pat
     assert database.sql("TABLE posts") == [(1, 1)]
 
 
+def test_triggers_off_on_a_table_whose_name_would_end_a_quote(database: Database, tmp_path: Path) -> None:
+    name = '"a $$; CREATE TABLE public.broken_out (); DO $$BEGIN END"'
+    database.sql(f"CREATE TABLE public.{name} (id int PRIMARY KEY, other int)")
+    new = step(Verb.INSERT, f"public.{name}", key=("id",), columns=INTS, triggers="off")
+    succeed(database.dsn, make(tmp_path, [(new, [(("1",), None, {"id": "1", "other": "2"})])]))
+    assert database.sql(f"TABLE public.{name}") == [(1, 2)]
+    assert database.sql("SELECT to_regclass('public.broken_out')") == [(None,)]
+
+
 def test_triggers_off_with_deferred_constraints(database: Database, tmp_path: Path) -> None:
     database.sql(COUNTER)
     database.sql("ALTER TABLE likes ALTER CONSTRAINT likes_other_fkey DEFERRABLE INITIALLY DEFERRED")

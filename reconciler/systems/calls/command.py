@@ -58,14 +58,12 @@ class Command:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The program and whatever it started in its group."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(2)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """The program and whatever it started in its group, where it did not end by itself."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(2)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # also those who outlived the program
+    process.wait()

@@ -7,12 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.plan.errors import ReconcilerError
+
 MANIFEST = "reconciler-extract.json"
 """Beside the files: says that every value is PostgreSQL's text form."""
 
 
 def write_table(folder: Path, table: str, lines: Iterator[bytes]) -> int:
     """Write `<table>.jsonl`; how many rows it has."""
+    if "/" in table or "\0" in table:
+        raise ReconcilerError(
+            f"{table!r} cannot be the name of a file", todo="leave the table out: it would leave the folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".reconciler-", dir=folder)
     try:

@@ -63,9 +63,12 @@ class Car:
         """The file as it is, under another name, there as a whole or not at all."""
         part = path.with_name(f"{path.name}.part")
         self._file.seek(0)
-        with part.open("wb") as out:
-            shutil.copyfileobj(self._file, out, _CHUNK)
-        part.replace(path)
+        try:
+            with part.open("wb") as out:
+                shutil.copyfileobj(self._file, out, _CHUNK)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def blob(self, cid: str) -> bytes | None:
         """The bytes of a blob, where the file holds them beside the records."""

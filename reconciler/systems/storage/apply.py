@@ -13,6 +13,7 @@ from itertools import islice
 
 from reconciler.plan.errors import Drift
 from reconciler.plan.file import Plan
+from reconciler.plan.invert import is_undo
 from reconciler.plan.step import Change, Step, Verb
 from reconciler.systems.storage.content import transfer
 from reconciler.systems.storage.interface import Object, Storage, Verdict
@@ -57,14 +58,14 @@ def execute_objects(
     rehearse: bool = False,
 ) -> Outcome:
     """Carry out a run; with `rehearse` only tell what would be done."""
-    outcome = Outcome()
+    outcome, undo = Outcome(), is_undo(plan)
     for step in steps:
         there = _there(storage, plan, step)
         empty = _without_bytes(storage, plan, step)
         drifted: list[str] = []
         to_do: list[Change] = []
         for change in plan.changes(step):
-            match True if change.key[0] in empty else _judge(step, change, there):
+            match True if change.key[0] in empty else _judge(step, change, there, exact=not undo):
                 case True:
                     to_do.append(change)
                 case False:
@@ -123,8 +124,8 @@ def _looked_up(storage: Storage, bucket: str, names: Collection[str]) -> Mapping
     return found
 
 
-def _judge(step: Step, change: Change, there: Mapping[str, Object | None]) -> bool | str:
-    """True: to do. False: so already. Else how it has drifted."""
+def _judge(step: Step, change: Change, there: Mapping[str, Object | None], *, exact: bool) -> bool | str:
+    """True: to do. False: so already. Else how it has drifted. `exact`: what is removed was listed there, and is no copy of ours."""
     name = change.key[0]
     now = there[name]
     if step.verb is Verb.COPY:
@@ -132,22 +133,28 @@ def _judge(step: Step, change: Change, there: Mapping[str, Object | None]) -> bo
         return True if now is None else False if _same(now, change.after) else _said(now)
     assert change.before is not None
     if step.verb is Verb.REMOVE:
-        return False if now is None else True if _same(now, change.before) else _said(now)
+        return False if now is None else True if _same(now, change.before, exact=exact) else _said(now)
     assert change.after is not None
     there_now = there[str(change.after["name"])]
     if now is None:
         return False if there_now is not None and _same(there_now, change.before) else "it is gone"
-    if not _same(now, change.before):
+    if not _same(now, change.before, exact=True):
         return _said(now)
     return True if there_now is None else f"{change.after['name']} is taken"
 
 
-def _same(now: Object, planned: Mapping[str, object]) -> bool:
-    """By size, and by etag where both have one; copies of some storages have an etag of their own, of the same size."""
+def _same(now: Object, planned: Mapping[str, object], *, exact: bool = False) -> bool:
+    """By size, and by etag where both have one; copies of some storages have an etag of their own, of the same size.
+
+    A multipart etag may have become a plain one where the object went there and back; else etags that differ are of two objects.
+    """
     if now.size != planned.get("size"):
         return False
     etags = (now.etag, planned.get("etag"))
-    return None in etags or etags[0] == etags[1] or "-" in str(etags[0]) + str(etags[1])
+    if None in etags or etags[0] == etags[1]:
+        return True
+    own = ["-" in str(etag) for etag in etags]
+    return own[0] != own[1] if exact else any(own)
 
 
 def _said(now: Object) -> str:

@@ -73,8 +73,10 @@ class Refused(Exception):
 
 def _tell(response: httpx.Response) -> None:
     """Turns an answer that means "later" into an error, so that every caller, the client library too, meets one kind of fault."""
-    if response.status_code < 400:
+    if response.status_code < 300:
         return
+    if response.status_code < 400:  # its body is no object, and following it would carry the key elsewhere
+        raise Refused(response.status_code, "Redirect", "it sends elsewhere; is the address the project's own?")
     response.read()
     status, _, message = told(response)
     if status in MAYBE_LATER and not (status == 500 and "final500" in response.request.extensions):

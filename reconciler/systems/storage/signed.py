@@ -46,7 +46,7 @@ def is_for(token: str, path: str) -> bool:
         except ValueError:
             pass
     claims = token_claims(token)
-    return claims is None or claims.get("url") == path
+    return claims is not None and claims.get("url") == path
 
 
 def token_claims(token: str) -> dict[str, object] | None:
