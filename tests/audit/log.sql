@@ -27,7 +27,8 @@ BEGIN
       SELECT moment, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, audit_key(o, columns),
              CASE TG_ARGV[0] WHEN 'all' THEN o ELSE (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(o) e WHERE n -> e.key IS DISTINCT FROM e.value) END,
              CASE TG_ARGV[0] WHEN 'all' THEN n ELSE (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(n) e WHERE o -> e.key IS DISTINCT FROM e.value) END
-      FROM (SELECT to_jsonb(the_row) AS o FROM old_rows the_row) a JOIN (SELECT to_jsonb(the_row) AS n FROM new_rows the_row) b ON audit_key(o, columns) = audit_key(n, columns);
+      FROM (SELECT row_number() OVER () AS place, to_jsonb(the_row) AS o FROM old_rows the_row) a
+      JOIN (SELECT row_number() OVER () AS place, to_jsonb(the_row) AS n FROM new_rows the_row) b USING (place);
   ELSE
     INSERT INTO audit_log (statement_at, table_schema, table_name, operation) VALUES (moment, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP);
   END IF;

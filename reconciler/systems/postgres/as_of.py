@@ -2,8 +2,8 @@
 
 In: a log, a table beside it, a moment. Out: a relation that stands where a table stands as a source, and the `AsOf` that makes and
 fills the temporary tables it is made of. For each key the first record after the moment holds the row before it; a key without one
-has not changed, and is read from the table itself. Records that keep changed columns only are put together, the earliest first,
-down to the row's deletion or to the row as it is now.
+has not changed, and is read from the table itself. An update that gives a row another key is a record of both. Records that keep
+changed columns only are put together, the earliest first, down to the row's deletion or to the row as it is now.
 Invariant: all of it is set-based in the database; values go from the log's JSON into the table's types by PostgreSQL alone.
 """
 
@@ -77,7 +77,7 @@ class AsOf:
         if lost:
             raise ReconcilerError(
                 f"{self.address}: {lost:,} rows of {full_name(table.name)} cannot be put together", where=self.place,
-                why="the log does not hold all of their columns, and they are gone",
+                why="their records do not tell all of their values: columns are left out, or one statement gave keys from row to row",
                 todo="choose another source for them, or narrow `where`",
             )  # fmt: skip
         needed = [c for c in _columns(table) if c.not_null and not c.identity]
@@ -125,7 +125,11 @@ def as_of(
         "SELECT {cols} FROM {w} UNION ALL SELECT {cols} FROM {t} t WHERE NOT EXISTS (SELECT FROM {h} h WHERE {on}){later}",
         cols=listed, w=w, t=relation(table.name), h=h, on=on_keys("h", keys, "t", table.primary_key), later=later,
     )  # fmt: skip
-    about = (log, table, moment, h, w, keys, key_columns, names)
+    moves = session.value(
+        q("SELECT EXISTS (SELECT FROM {} l WHERE {} AND {})", relation(log.name), _after(log, table, moment),
+          _moves(log, key_columns))
+    )  # fmt: skip
+    about = (log, table, moment, h, w, keys, key_columns, names, moves)
     filled = [_first_records(*about), q("ANALYZE {}", h)]
     ended: list[Composable] = [q("ANALYZE {}", w)]
     if whole:
@@ -215,6 +219,40 @@ def _typed_keys(log: Log, columns: Sequence[Column], keys: Sequence[str]) -> Com
     )
 
 
+def _moves(log: Log, columns: Sequence[Column]) -> Composable:
+    """Whether a record is of a row that was given another key."""
+    if not log.has("new"):
+        return raw("false")
+    new = log.image("new")
+    other = [
+        q("{new} ? {c} AND ({new} ->> {c})::{type} IS DISTINCT FROM ({key})::{type}", new=new, c=lit(c.name), key=log.key(c.name, n),
+          type=raw(c.type))
+        for n, c in enumerate(columns)
+    ]  # fmt: skip
+    return q("({} AND ({}))", log.tells("UPDATE"), join(other, " OR "))
+
+
+def _arrivals(log: Log, table: Table, moment: str, keys: Sequence[str], columns: Sequence[Column]) -> Composable:
+    """The keys that rows came to, as records of keys that were free; where a record of the same statement follows, nobody can say."""
+    came = join(
+        [
+            q("(coalesce({} ->> {}, {}))::{} AS {}", log.image("new"), lit(c.name), log.key(c.name, n), raw(c.type), ident(k))
+            for n, (c, k) in enumerate(zip(columns, keys, strict=True))
+        ]
+    )  # fmt: skip
+    records = [
+        q("SELECT {what}, {id} AS id, {tx} AS tx, {at} AS at FROM {log} l WHERE {after}", what=what, id=log.value("id"), tx=log.value("tx"),
+          at=log.at, log=relation(log.name), after=_after(log, table, moment))
+        for what in (_typed_keys(log, columns, keys), came)
+    ]  # fmt: skip
+    return q(
+        " UNION ALL SELECT {k}, id, CASE WHEN EXISTS (SELECT FROM ({every}) r WHERE {same} AND r.at = a.at AND r.id > a.id"
+        " AND r.tx IS NOT DISTINCT FROM a.tx) THEN 'MOVE' ELSE 'INSERT' END, NULL FROM ({arrived} AND {moves}) a",
+        k=join([ident(k) for k in keys]), every=records[0], same=on_keys("r", keys, "a", keys), arrived=records[1],
+        moves=_moves(log, columns),
+    )  # fmt: skip
+
+
 def _base(table: Table, names: Sequence[Column]) -> Composable:
     """The row that images are laid over: a column that came later has its constant default."""
     defaults = [c for c in names if c.default and not c.default_volatile and not c.identity]
@@ -238,7 +276,7 @@ def _values(names: Sequence[Column]) -> Composable:
 
 def _first_records(
     log: Log, table: Table, moment: str, h: Composable, w: Composable, keys: Sequence[str], key_columns: Sequence[Column],
-    names: Sequence[Column],
+    names: Sequence[Column], moves: bool,
 ) -> Composable:  # fmt: skip
     """The first record of each key after the moment, in one scan; whole images become rows at once.
 
@@ -248,35 +286,40 @@ def _first_records(
     return q(
         "WITH firsts AS MATERIALIZED (SELECT DISTINCT ON ({k}) {k}, op, old, CASE WHEN op = 'INSERT' THEN 'absent'"
         " WHEN old IS NULL AND op <> 'UPDATE' THEN 'unknown' WHEN op = 'UPDATE' AND NOT coalesce(old ?& {all}, false) THEN 'part'"
-        " ELSE 'whole' END AS state FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
+        " ELSE 'whole' END AS state FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}{arrivals}) r"
         " WHERE {k1} IS NOT NULL ORDER BY {k}, id),"
         " noted AS (INSERT INTO {h} ({k}, is_, old) SELECT {k}, state, CASE WHEN state = 'part' THEN old END FROM firsts)"
         " INSERT INTO {w} ({c}) SELECT {v} FROM firsts f, (SELECT {base} AS r OFFSET 0) b, jsonb_populate_record(b.r, f.old) p"
         " WHERE f.state = 'whole'",
         k=k, all=lit([c.name for c in names]), typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation,
         old=log.image("old"), log=relation(log.name), after=_after(log, table, moment), k1=ident(keys[0]), h=h, w=w,
+        arrivals=_arrivals(log, table, moment, keys, key_columns) if moves else raw(""),
         c=join([ident(c.name) for c in names]), v=_values(names), base=_base(table, names),
     )  # fmt: skip
 
 
 def _put_together(
     log: Log, table: Table, moment: str, h: Composable, w: Composable, keys: Sequence[str], key_columns: Sequence[Column],
-    names: Sequence[Column],
+    names: Sequence[Column], moves: bool,
 ) -> list[Composable]:  # fmt: skip
     """Where a first record holds some columns only, the others stand in later ones, up to the row's deletion; or in the row."""
     k, rk = join([ident(k) for k in keys]), join([ident("r", k) for k in keys])
     c, v, t = join([ident(c.name) for c in names]), _values(names), relation(table.name)
     return [
-        q("WITH records AS MATERIALIZED (SELECT r.* FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old FROM {log} l WHERE {after}) r"
+        q("WITH records AS MATERIALIZED (SELECT r.* FROM (SELECT {typed}, {id} AS id, {op} AS op, {old} AS old, {moved} AS moved"
+          " FROM {log} l WHERE {after}) r"
           " JOIN {h} h ON {on_h} WHERE h.is_ = 'part'),"
-          " stops AS (SELECT {k}, min(id) FILTER (WHERE op IN ('DELETE', 'TRUNCATE') AND old IS NOT NULL) AS stop FROM records GROUP BY {k}),"
+          " stops AS (SELECT {k}, min(id) FILTER (WHERE op IN ('DELETE', 'TRUNCATE') AND old IS NOT NULL) AS stop, bool_or(moved) AS moved"
+          " FROM records GROUP BY {k}),"
           " ones AS (SELECT DISTINCT ON ({rk}, e.key) {rk}, e.key AS name, e.value FROM records r JOIN stops s ON {on_s},"
           " jsonb_each(r.old) e WHERE s.stop IS NULL OR r.id <= s.stop ORDER BY {rk}, e.key, r.id),"
           " folded AS (SELECT {k}, jsonb_object_agg(name, value) AS old FROM ones GROUP BY {k})"
-          " UPDATE {h} h SET old = coalesce(f.old, '{{}}'), is_ = CASE WHEN s.stop IS NULL THEN 'live' ELSE 'put together' END"
+          " UPDATE {h} h SET old = coalesce(f.old, '{{}}'), is_ = CASE WHEN s.moved THEN 'unknown' WHEN s.stop IS NULL THEN 'live'"
+          " ELSE 'put together' END"
           " FROM stops s LEFT JOIN folded f ON {on_f} WHERE {on_u}",
           typed=_typed_keys(log, key_columns, keys), id=log.value("id"), op=log.operation, old=log.image("old"), log=relation(log.name),
-          after=_after(log, table, moment), h=h, on_h=on_keys("h", keys, "r", keys), k=k, rk=rk, on_s=on_keys("s", keys, "r", keys),
+          after=_after(log, table, moment), moved=_moves(log, key_columns) if moves else raw("false"),
+          h=h, on_h=on_keys("h", keys, "r", keys), k=k, rk=rk, on_s=on_keys("s", keys, "r", keys),
           on_f=on_keys("f", keys, "s", keys), on_u=on_keys("h", keys, "s", keys)),
         q("INSERT INTO {w} ({c}) SELECT {v} FROM {h} h, (SELECT {base} AS r OFFSET 0) b, jsonb_populate_record(b.r, h.old) p"
           " WHERE h.is_ = 'put together'", w=w, c=c, v=v, h=h, base=_base(table, names)),
