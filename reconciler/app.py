@@ -6,20 +6,18 @@ command line's. Planning holds one read-only snapshot per database; applying hol
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.kinds.bucket_prefixes import run_objects
 from reconciler.kinds.checks import FailedCheckError, Watch, stand
 from reconciler.kinds.findings import Observed, ResourceStatus
 from reconciler.kinds.observe import observed
 from reconciler.kinds.processes import rows_of
-from reconciler.kinds.reread import digest_pads, rereading
+from reconciler.kinds.reread import digest_pads
 from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
@@ -30,23 +28,19 @@ from reconciler.plan.file import Header, Plan
 from reconciler.plan.invert_one import invert_one
 from reconciler.plan.left import told
 from reconciler.plan.order import arrange, runs
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.progress import Progress, Silent
 from reconciler.plan.rules import refusal, settled
 from reconciler.plan.step import Check, Step, Verb
 from reconciler.spec import Spec, from_canonical
 from reconciler.spec import load as load_spec
 from reconciler.spec.paths import paths_in
-from reconciler.systems.postgres.cascade_tree import CascadeNode, cascade_tree
-from reconciler.systems.postgres.executor import LockedOutError, Outcome, Settings, execute, execute_apart, retriable
-from reconciler.systems.postgres.investigate import Investigation, Limits
-from reconciler.systems.storage.apply import Outcome as ObjectsOutcome
 
 if TYPE_CHECKING:
-    from reconciler.kinds.processes_run import Called
-    from reconciler.systems.pds.apply import Outcome as RecordsOutcome
-    from reconciler.systems.postgres.session import Session as PostgresSession
+    from reconciler.kinds.carrying import Carrier
+    from reconciler.systems.postgres.cascade_tree import CascadeNode
+    from reconciler.systems.postgres.investigate import Investigation
 
-ATTEMPTS = 3
 PATIENCE = 5.0  # seconds
 
 
@@ -69,6 +63,12 @@ class StepOutcome:
     blocked: int = 0
     failed: int = 0
     skipped: int = 0
+
+    @classmethod
+    def of(cls, step: Step, run: Outcome) -> StepOutcome:
+        """One step of a run."""
+        counts = [them.get(step.id, 0) for them in (run.applied, run.already, run.failed)]
+        return cls(step.id, applied=counts[0], already=counts[1], failed=counts[2])
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,8 @@ def apply(
     spec_dir: Path | None = None,
 ) -> Applied:
     """Carry out exactly this plan, run by run; then plan its resources again and say whether anything is left."""
+    from reconciler.kinds.carrying import Carrier, beyond_rehearsal
+
     if not rehearse and (refused := refusal(plan.header.hazards)):
         raise refused
     spec = from_canonical(
@@ -190,7 +192,7 @@ def apply(
         environ=session.environ,
         connections=session.connections,
     )
-    settings = Settings(f"reconciler/{plan.id}", lock_timeout, statement_timeout, rehearse)
+    carrier = Carrier(plan, spec, session.environ, session.progress, _telling(session), lock_timeout, statement_timeout)
     done: list[StepOutcome] = []
     notes: list[str] = []
     unsettled: list[str] = []
@@ -200,31 +202,17 @@ def apply(
         _check_fingerprints(plan, world, watch.connections())
         parts = runs(plan.steps)
         for at, (connection, steps) in enumerate(parts):
-            if rehearse and steps[0].verb is Verb.CALL:
-                notes.append(f"not rehearsed: {steps[0].id}, whose calls cannot be taken back, and what follows it")
-                break
-            if rehearse and steps[0].apart:
-                notes.append(
-                    f"not rehearsed: {steps[0].id}, which is built outside of a transaction, and what follows it"
-                )
+            if rehearse and (reason := beyond_rehearsal(steps)):
+                notes.append(reason)
                 break
             try:
-                if steps[0].verb is Verb.CALL:
-                    from reconciler.kinds.processes_run import call_for
-
-                    outcome = call_for(world, plan, steps[0], session.progress, _telling(session))
-                    codes.append(outcome.code)
-                elif world.is_pds(connection):
-                    outcome = _run_records(world, plan, connection, steps, settings, session)
-                elif world.is_storage(connection):
-                    outcome = run_objects(world, plan, connection, steps, session.progress, rehearse=rehearse)
-                else:
-                    outcome = _run(plan, spec, connection, steps, settings, session, watch.within(parts, at))
+                outcome = carrier.run(world, connection, steps, rehearse=rehearse, at_end=watch.within(parts, at))
             except ReconcilerError as error:
                 if done and error.code is Exit.ERROR and not isinstance(error, FailedCheckError):
                     error.code = Exit.PARTIAL
                 raise
-            done += [_outcome(step, outcome) for step in steps]
+            done += [StepOutcome.of(step, outcome) for step in steps]
+            codes.append(outcome.code)
             notes += outcome.notes
             unsettled += outcome.unsettled
             if any(step.failed for step in done):  # what follows may need what was refused
@@ -236,7 +224,7 @@ def apply(
         return Applied(tuple(done), tuple(notes), None, tuple(unsettled), code, watch.answers())
     if not any(it.failed for it in done):
         watch.found += _now(spec, watch.rest(), session)
-    converged, left, aside = _converged(plan, spec, session, settings) if plan.steps else (True, (), ())
+    converged, left, aside = _converged(plan, spec, session, carrier) if plan.steps else (True, (), ())
     notes += aside
     wrong = unsettled or not converged or any(it.failed for it in watch.found)
     code = gravest(*codes, Exit.ERROR if wrong else Exit.DONE)
@@ -277,95 +265,22 @@ def _check_fingerprints(plan: Plan, world: World, checked: set[str]) -> None:
             )
 
 
-def _outcome(step: Step, outcome: Outcome | RecordsOutcome | ObjectsOutcome | Called) -> StepOutcome:
-    failed = 0 if isinstance(outcome, Outcome | ObjectsOutcome) else outcome.failed.get(step.id, 0)
-    return StepOutcome(step.id, outcome.applied.get(step.id, 0), outcome.already.get(step.id, 0), failed=failed)
-
-
-def _run_records(
-    world: World, plan: Plan, connection: str, steps: Sequence[Step], settings: Settings, session: Session
-) -> RecordsOutcome:
-    """Records of a run, in calls that each are kept whole or not at all; a rehearsal looks whether they can be written."""
-    from reconciler.kinds.pds_records import how
-    from reconciler.systems.pds.apply import execute as execute_records
-
-    undo = inverse.is_undo(plan)
-    with session.progress.task("applying", sum(s.count for s in steps)) as task:
-        outcome = execute_records(
-            world.pds(connection),
-            plan,
-            steps,
-            lambda address: how(world, address, undo=undo),
-            task.advance,
-            rehearse=settings.rehearse,
-        )
-    if settings.rehearse:
-        outcome.notes.append(f"not rehearsed: records on {connection}, which were only compared")
-    return outcome
-
-
-def _run(
-    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session,
-    at_end: Callable[[PostgresSession], None] = lambda session: None,
-) -> Outcome:  # fmt: skip
-    """One transaction; tried again, on a new connection, where nothing of it was kept and trying again may help."""
-    # A transaction sets its name itself and leaves none to a pooler's session; what is built apart has no transaction.
-    name = settings.application_name if steps[0].apart else "reconciler"
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            with (
-                opened(spec, snapshots=False, application_name=name) as world,
-                session.progress.task("applying", sum(s.count for s in steps)) as task,
-            ):
-                if steps[0].apart:
-                    return execute_apart(world.session(connection), plan, steps[0])
-                pads = digest_pads(spec, session.environ, needed=any(step.sensitive for step in steps))
-                database = world.session(connection)
-                return execute(database, plan, steps, settings, pads, rereading(world), task.advance, at_end)
-        except Exception as error:
-            if not retriable(error):
-                raise
-            if attempt >= ATTEMPTS and isinstance(error, LockedOutError):
-                raise
-            if attempt >= ATTEMPTS:
-                raise ReconcilerError(
-                    f"applying to {connection} failed {attempt} times",
-                    why="the connection was lost, or other transactions collided with this one each time",
-                    todo="run the same plan again: what is done stays done",
-                    code=Exit.PARTIAL,
-                ) from None
-            time.sleep(0.2 * 2**attempt)
-
-
-def _look(
-    plan: Plan, spec: Spec, connection: str, steps: Sequence[Step], settings: Settings, session: Session
-) -> Outcome | RecordsOutcome | ObjectsOutcome:
-    """What a run would still do."""
-    with opened(spec, snapshots=False) as world:
-        if world.is_pds(connection):
-            return _run_records(world, plan, connection, steps, settings, session)
-        if world.is_storage(connection):
-            return run_objects(world, plan, connection, steps, session.progress, rehearse=settings.rehearse)
-    return _run(plan, spec, connection, steps, settings, session)
-
-
 def _converged(
-    plan: Plan, spec: Spec, session: Session, settings: Settings
+    plan: Plan, spec: Spec, session: Session, carrier: Carrier
 ) -> tuple[bool | None, tuple[str, ...], tuple[str, ...]]:
     """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds.
 
     What is left comes back, and what calls of this plan may have changed after it was done, which is no failure.
     """
     if inverse.is_undo(plan):
-        left = [
-            f"{step.id}: {count} changes"
-            for connection, steps in runs(plan.steps)
-            for outcome in [_look(plan, spec, connection, steps, replace(settings, rehearse=True), session)]
-            for step in steps
-            if (count := outcome.applied.get(step.id, 0))
-        ]
+        with opened(spec, snapshots=False) as world:
+            left = [
+                f"{step.id}: {count} changes"
+                for connection, steps in runs(plan.steps)
+                for outcome in [carrier.run(world, connection, steps, rehearse=True)]
+                for step in steps
+                if (count := outcome.applied.get(step.id, 0))
+            ]
         return not left, tuple(left), ()
     addresses = sorted({step.address for step in plan.steps})
     if any(plan.header.connections.get(step.connection, {}).get("type") == "atproto" for step in plan.steps):
@@ -427,6 +342,7 @@ def cascade(session: Session, connection_table: str) -> CascadeNode:
     """What a delete of that table's rows takes along."""
     from reconciler.kinds.collections import find_table
     from reconciler.spec.collection import connection_and_table
+    from reconciler.systems.postgres.cascade_tree import cascade_tree
 
     connection, name = connection_and_table(connection_table)
     if name is None:
@@ -451,6 +367,7 @@ def investigate(
 ) -> Investigation:
     """What an audit log tells of mass operations, and what it cannot tell."""
     from reconciler.kinds.audit_logs import look_into
+    from reconciler.systems.postgres.investigate import Limits
 
     with opened(load(session), snapshots=True) as world, session.progress.task("reading the log", None):
         return look_into(world, connection, log, since, columns or {}, Limits(rows, percent))

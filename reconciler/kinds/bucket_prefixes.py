@@ -17,6 +17,7 @@ from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.file import Plan
 from reconciler.plan.invert import is_undo
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.progress import Progress
 from reconciler.plan.step import Step, Verb
 from reconciler.spec import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow
@@ -30,7 +31,7 @@ from reconciler.systems.postgres.rows import NO_SOURCE, Intent, OnExtra, Scope, 
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
 from reconciler.systems.postgres.spellings import decoded, is_url, read_name, spelled
-from reconciler.systems.storage.apply import Outcome, execute_objects
+from reconciler.systems.storage.apply import execute_objects
 from reconciler.systems.storage.interface import Signed, Storage, Verdict
 
 

@@ -1,6 +1,6 @@
 """A process carried out: its rows behind a database, its calls behind an endpoint.
 
-In: a step of a plan. Out: `Called`. The database is read in short transactions, so that hours of waiting hold no snapshot; a lost
+In: a step of a plan. Out: an `Outcome`. The database is read in short transactions, so that hours of waiting hold no snapshot; a lost
 connection is opened again. One run of a process at a time: the lock is a transaction of its own.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import TypeVar, cast
@@ -19,6 +18,7 @@ from reconciler.kinds.processes import Waiting, compile_process, rows_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.progress import Progress
 from reconciler.plan.step import Step
 from reconciler.spec import Spec
@@ -33,18 +33,6 @@ from reconciler.systems.postgres.session import Session, explained
 _T = TypeVar("_T")
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds
 PATIENCE = Patience()
-
-
-@dataclass
-class Called:
-    """What became of a step of calls, as the other executors tell it; `unsettled` names rows that are not done."""
-
-    applied: dict[str, int] = field(default_factory=dict[str, int])
-    already: dict[str, int] = field(default_factory=dict[str, int])
-    failed: dict[str, int] = field(default_factory=dict[str, int])
-    notes: list[str] = field(default_factory=list[str])
-    unsettled: list[str] = field(default_factory=list[str])
-    code: Exit = Exit.DONE
 
 
 class Table:
@@ -117,7 +105,7 @@ class Table:
 _STATES = {"pending": State.PENDING, "done": State.DONE, "gone": State.GONE, "neither": State.NEITHER}
 
 
-def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tell) -> Called:
+def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tell) -> Outcome:
     """Carry out one step."""
     process = world.spec.document.processes[step.address.partition(".")[2]]
     with world.session(step.connection).snapshot():
@@ -136,7 +124,7 @@ def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tel
     with Table(world.spec, waiting.connection, waiting.watched, step.address, f"reconciler/{plan.id}") as rows:
         due = rows.count_pending(ceiling + 1)
         if not due:
-            return Called(already={step.id: 1})
+            return Outcome(already={step.id: 1})
         with (
             opened_caller(world, process) as caller,
             progress.task(f"calling {process.called()}", min(due, ceiling)) as task,
@@ -153,9 +141,9 @@ def call_for(world: World, plan: Plan, step: Step, progress: Progress, tell: Tel
         return _outcome(step, report, ceiling, rows.count_pending(ceiling + 1))
 
 
-def _outcome(step: Step, report: Report, ceiling: int, still: int) -> Called:
+def _outcome(step: Step, report: Report, ceiling: int, still: int) -> Outcome:
     left = report.pending + report.stuck
-    out = Called(failed={step.id: 1}) if left else Called(applied={step.id: 1})
+    out = Outcome(failed={step.id: 1}) if left else Outcome(applied={step.id: 1})
     out.notes.append(f"{step.address}: {_so_far(report)}")
     if left:
         more = left - len(report.left)

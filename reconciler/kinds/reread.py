@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from itertools import count
+from typing import TYPE_CHECKING
 
 from reconciler.kinds.collections import compile_collection
 from reconciler.kinds.world import World
@@ -14,12 +15,14 @@ from reconciler.spec import Spec
 from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import stage_rows
-from reconciler.systems.postgres.executor import Secrets
 from reconciler.systems.postgres.found import settle_columns, temporary_tables
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.rows import LinesSource, full_name, hmac_sql
 from reconciler.systems.postgres.session import Session, ident, join, q, raw
-from reconciler.systems.postgres.staging import Staged
+
+if TYPE_CHECKING:
+    from reconciler.systems.postgres.run import Secrets
+    from reconciler.systems.postgres.staging import Staged
 
 VARIABLE = "RECONCILER_DIGEST_KEY"
 

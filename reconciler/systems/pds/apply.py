@@ -12,10 +12,10 @@ from itertools import groupby, islice
 
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
 from reconciler.plan.file import Plan, dumps
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.step import Change, Step, Verb
 from reconciler.systems.pds import blobs, records
 from reconciler.systems.pds import write as writer
-from reconciler.systems.pds.batches import Outcome as Word
 from reconciler.systems.pds.batches import Validate, Write, judged
 from reconciler.systems.pds.blobs import Reference
 from reconciler.systems.pds.inventory import Inventory, inventory
@@ -24,21 +24,6 @@ from reconciler.systems.pds.session import Session
 from reconciler.systems.pds.store import Store
 
 _NAMED = 20
-
-
-@dataclass
-class Outcome:
-    """What became of a run, by step; `unsettled` names the records and blobs that were refused."""
-
-    applied: dict[str, int] = field(default_factory=dict[str, int])
-    already: dict[str, int] = field(default_factory=dict[str, int])
-    failed: dict[str, int] = field(default_factory=dict[str, int])
-    notes: list[str] = field(default_factory=list[str])
-    unsettled: list[str] = field(default_factory=list[str])
-
-    def count(self, step: Step, word: Word, number: int = 1) -> None:
-        counts = {Word.APPLIED: self.applied, Word.ALREADY: self.already, Word.FAILED: self.failed}[word]
-        counts[step.id] = counts.get(step.id, 0) + number
 
 
 @dataclass(frozen=True)
@@ -96,7 +81,7 @@ def execute(
         try:
             for result in writer.write(session, pieces, known=first, validate=options.validate, quota=quota):
                 step = of_key.pop(result.write.key)
-                outcome.count(step, result.outcome)
+                outcome.count(step, **{result.outcome.value: 1})
                 advance(1)
                 if result.error and len(outcome.unsettled) < _NAMED:
                     outcome.unsettled.append(f"{result.error.what}: {result.error.why}")
@@ -119,15 +104,13 @@ def _judge(
     """Count what is to do and what is done; what is neither is drift."""
     if step.verb is Verb.UPLOAD:
         there = sum(change.key[0] in held for change in plan.changes(step))
-        outcome.count(step, Word.APPLIED, step.count - there)
-        outcome.count(step, Word.ALREADY, there)
+        outcome.count(step, applied=step.count - there, already=there)
         return
     cids = known[step.target].cids
     writes = (_light(step, change) for change in plan.changes(step))
     while chunk := list(islice(writes, 1000)):
         to_do, done, lines = judged(chunk, {it.key: cids.get(it.rkey) for it in chunk})
-        outcome.count(step, Word.APPLIED, len(to_do))
-        outcome.count(step, Word.ALREADY, len(done))
+        outcome.count(step, applied=len(to_do), already=len(done))
         drifted.count += len(lines)
         drifted.points += sum(it.points for it in done)
         drifted.lines += lines[: max(0, _NAMED - len(drifted.lines))]
@@ -173,7 +156,7 @@ def _upload(session: Session, plan: Plan, step: Step, store: Store | None, held:
             change.key[0], str(after.get("mimeType")), size if isinstance(size, int) else None, legacy=False
         )
         if reference.cid in held:
-            outcome.count(step, Word.ALREADY)
+            outcome.count(step, already=1)
             continue
         data = store.find(reference) if store else None
         if data is None:
@@ -183,4 +166,4 @@ def _upload(session: Session, plan: Plan, step: Step, store: Store | None, held:
                 todo="put its file back, and run the same plan again",
             )
         blobs.upload(session, reference, data)
-        outcome.count(step, Word.APPLIED)
+        outcome.count(step, applied=1)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import LiteralString
 
 import psycopg
 
 from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.archive import from_archive, refuse_lone, to_archive
 from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
 from reconciler.systems.postgres.guard_sql import SQLSTATE, refused
+from reconciler.systems.postgres.locks import locked_out, retriable
 from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation
 from reconciler.systems.postgres.run import ROW_VERBS, Advance, Secrets, Work
@@ -38,16 +39,6 @@ class Settings:
     lock_timeout: str = "10s"
     statement_timeout: str = "0"
     rehearse: bool = False
-
-
-@dataclass
-class Outcome:
-    """What became of a run: applied and already by step; sentences about triggers; what triggers kept from converging."""
-
-    applied: dict[str, int] = field(default_factory=dict[str, int])
-    already: dict[str, int] = field(default_factory=dict[str, int])
-    notes: list[str] = field(default_factory=list[str])
-    unsettled: list[str] = field(default_factory=list[str])
 
 
 class _RehearsedError(Exception):
@@ -104,7 +95,7 @@ def execute(
         outcome.notes.append("rehearsed: everything was done and rolled back")
     except psycopg.Error as error:
         if isinstance(error, psycopg.errors.LockNotAvailable):
-            raise _locked_out(session, steps, settings.lock_timeout) from None
+            raise locked_out(session, _written(steps), settings.lock_timeout) from None
         if retriable(error):
             raise
         if error.sqlstate == SQLSTATE:
@@ -135,45 +126,6 @@ def _written(steps: Sequence[Step]) -> set[TableName]:
     rows = [step for step in steps if step.verb in ROW_VERBS]
     archives = {step.archive for step in rows if step.archive}
     return {TableName.parse(name) for name in archives | {step.target for step in rows}}
-
-
-class LockedOutError(ReconcilerError):
-    """Somebody held a lock for longer than this run may wait."""
-
-
-_HOLDERS: LiteralString = """
-SELECT DISTINCT coalesce(nullif(a.application_name, ''), 'unnamed'), a.pid, a.state, to_char(a.xact_start, 'HH24:MI:SS TZ'),
-       l.relation::regclass::text
-  FROM pg_locks l JOIN pg_stat_activity a USING (pid)
- WHERE l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode <> 'AccessShareLock'
-   AND l.relation = ANY (SELECT to_regclass(n) FROM unnest(%s::text[]) n) AND l.pid <> pg_backend_pid() ORDER BY 4, 2 LIMIT 5"""
-
-
-def _locked_out(session: Session, steps: Sequence[Step], waited: str) -> LockedOutError:
-    """Who holds locks on the tables of this run, as far as can be seen once it has given up."""
-    holders = session.rows(_HOLDERS, (list({str(relation(name).as_string()) for name in _written(steps)}),))
-    return LockedOutError(
-        f"a lock on {session.name} was not to be had within {waited}; nothing was changed",
-        details=tuple(
-            f"{table}: {name} (pid {pid}, {state}) since {since}" for name, pid, state, since, table in holders
-        ),
-        why="another transaction holds it" if holders else "the transaction that held it has ended meanwhile",
-        todo="run the same plan again when it has ended, or raise --lock-timeout",
-    )
-
-
-def retriable(error: BaseException) -> bool:
-    """Whether trying the whole run again may help: nothing of it was kept, and it starts by looking."""
-    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected | LockedOutError):
-        return True
-    return isinstance(error, psycopg.OperationalError) and error.diag.sqlstate in (
-        None,
-        "57P01",
-        "57P02",
-        "57P03",
-        "08006",
-        "08003",
-    )
 
 
 def _judge_first(work: Work) -> None:

@@ -8,12 +8,12 @@ Invariant: nothing is overwritten, and nothing is removed that a row names now o
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 
 from reconciler.plan.errors import Drift
 from reconciler.plan.file import Plan
 from reconciler.plan.invert import is_undo
+from reconciler.plan.outcome import Outcome
 from reconciler.plan.step import Change, Step, Verb
 from reconciler.systems.storage.content import transfer
 from reconciler.systems.storage.interface import Object, Storage, Verdict
@@ -27,18 +27,6 @@ BYTES_GONE = "bytes gone"
 """The reason for which an object that is listed is put there anew."""
 NO_ROW = "no row"
 """The reason for which an object goes because nobody names it."""
-
-
-@dataclass
-class Outcome:
-    applied: dict[str, int] = field(default_factory=dict[str, int])
-    already: dict[str, int] = field(default_factory=dict[str, int])
-    notes: list[str] = field(default_factory=list[str])
-    unsettled: list[str] = field(default_factory=list[str])
-
-    def count(self, step: Step, *, already: int = 0, applied: int = 0) -> None:
-        self.applied[step.id] = self.applied.get(step.id, 0) + applied
-        self.already[step.id] = self.already.get(step.id, 0) + already
 
 
 Source = Callable[[str], tuple[Storage, str]]
