@@ -41,7 +41,8 @@ from reconciler.spec import (
     UniqueKey,
 )
 from reconciler.systems.postgres.as_of import AsOf
-from reconciler.systems.postgres.described import Described, find_described
+from reconciler.systems.postgres.described import Described
+from reconciler.systems.postgres.described_find import find_described
 from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.planner import load, observe, prepare

@@ -208,6 +208,32 @@ def test_it_writes_nothing(story: Bench) -> None:
     assert story.production.dump() == before
 
 
+@pytest.mark.parametrize(
+    "loosely",
+    [
+        REPORT + "UPDATE audit_log SET table_name = 'public.t'",
+        REPORT + "ALTER TABLE audit_log ADD table_schema text; UPDATE audit_log SET table_schema = '' WHERE id < 50",
+    ],
+    ids=["one column for both", "no schema"],
+)
+def test_logs_that_name_tables_loosely(story: Bench, loosely: str) -> None:
+    story.production.sql(loosely)
+    found = look(story)
+    (recorded,) = found.recorded
+    assert recorded.table == "public.t" and recorded.exists and recorded.rows == 2000
+    assert sum(recorded.counts.values()) == 1400
+
+
+def test_records_without_a_time_or_a_table_are_counted(story: Bench) -> None:
+    story.production.sql(
+        REPORT
+        + "INSERT INTO audit_log (table_name, operation, changed_at) VALUES ('t', 'DELETE', NULL), (NULL, 'DELETE', now())"
+    )
+    found = look(story)
+    check_story(found)
+    assert "2 records name no time or no table, and are left out" in found.notes
+
+
 def test_an_empty_log_is_no_error(bench: Bench) -> None:
     bench.production.sql(LOG + TABLE)
     bench.spec("")

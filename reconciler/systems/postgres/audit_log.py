@@ -125,7 +125,10 @@ class Log:
         """Whether a record is about a table."""
         named = [q("{} = {}", self.value("table"), lit(table.name))]
         if "schema" in self.columns:
-            named.append(q("{} = {}", self.value("schema"), lit(table.schema or "public")))
+            here = q("{} = {}", self.value("schema"), lit(table.schema or "public"))
+            empty = q("coalesce({}::text, '') = ''", self.value("schema"))
+            loose = table.schema in (None, "public") and not self._column("schema").not_null
+            named.append(q("({} OR {})", here, empty) if loose else here)
         else:  # a log that has one column for both may write schema.table
             named = [q("{} IN ({}, {})", self.value("table"), lit(table.name), lit(full_name(table)))]
         return join(named, " AND ")

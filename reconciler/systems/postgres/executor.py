@@ -265,8 +265,10 @@ def _expect(step: Step, wanted: int, count: int, *, or_fewer: bool = False) -> N
     if count != wanted and not or_fewer:
         raise ReconcilerError(
             f"{step.id}: the database did {count} of {wanted} changes; nothing was kept",
-            why="a BEFORE trigger or a rule on the table swallows rows",
-            todo="say triggers: off for this resource, or change the trigger",
+            why="rows with the same key have come since they were looked at"
+            if count > wanted
+            else "a BEFORE trigger or a rule on the table swallows rows",
+            todo="plan again" if count > wanted else "say triggers: off for this resource, or change the trigger",
         )
 
 

@@ -138,7 +138,7 @@ def investigate(
     session.run(_MASSES)
     session.forbid_writes()
     after = q("{} >= {}::timestamptz", log.at, lit(since)) if since else raw("true")
-    _group(session, log, after)
+    unplaced = _group(session, log, after)
     records, first, last, nameless = session.one(
         "SELECT coalesce(sum(n), 0)::int8, min(first)::text, max(last)::text, coalesce(sum(n) FILTER (WHERE application IS NULL), 0)::int8"
         " FROM rc_groups"
@@ -162,7 +162,7 @@ def investigate(
         bursts=_bursts(session, limits),
         silences=_silences(session),
         finished=finished_jobs(session, log, after),
-        notes=_notes(session, log),
+        notes=_notes(session, log, unplaced),
     )
 
 
@@ -176,17 +176,25 @@ _MASSES: LiteralString = (
 )
 
 
-def _group(session: Session, log: Log, after: Composable) -> None:
-    """The one scan of everything. Its rows are grouped by what they hold; what that means is worked out for groups only."""
+def _group(session: Session, log: Log, after: Composable) -> int:
+    """The one scan of everything. Its rows are grouped by what they hold; what that means is worked out for groups only.
+
+    How many records came back that name no time or no table.
+    """
     words = ("schema", "table", "operation", "role", "application", "client", "plan")
     held: dict[str, Composable] = {word: q("{}::text", log.value(word)) for word in words if log.has(word)}
     held["tx"] = log.value("tx") if log.has("tx") else log.at  # records of one moment, where the log knows no more
     meant: dict[str, Composable] = {
         word: q("nullif({}, '')", ident(word)) if word in held else raw("NULL") for word in words[3:]
     }
+    # Logs that people write may leave the schema out, or write it before the table.
     meant |= {
-        "schema": ident("schema") if "schema" in held else raw("'public'"),
-        "table": ident("table"),
+        "schema": raw(
+            "coalesce(nullif(schema, ''), 'public')"
+            if "schema" in held
+            else "coalesce(substring(\"table\" FROM '^(.*)\\.'), 'public')"
+        ),
+        "table": raw('"table"' if "schema" in held else "regexp_replace(\"table\", '^.*\\.', '')"),
         "tx": raw("tx::text"),
     }
     meant["operation"] = log.meaning(ident("operation"))
@@ -197,12 +205,14 @@ def _group(session: Session, log: Log, after: Composable) -> None:
           held=join([q("{} AS {}", value, ident(word)) for word, value in held.items()]), by=join(list(held.values())), at=log.at,
           log=relation(log.name), after=after)
     )  # fmt: skip
+    lost = session.rows("DELETE FROM rc_groups WHERE first IS NULL OR coalesce(tab, '') = '' RETURNING n")
     session.run("ANALYZE rc_groups (tab, op, tx)")
+    return sum(row[0] for row in lost)
 
 
 def _tables(session: Session) -> list[TableName]:
     rows = session.rows("SELECT schema, tab FROM rc_groups GROUP BY 1, 2 ORDER BY sum(n) DESC, 1, 2 LIMIT 200")
-    return [TableName(schema, tab) for schema, tab in rows if tab]
+    return [TableName(*row) for row in rows]
 
 
 def _is_table(table: Table | None) -> bool:
@@ -365,8 +375,10 @@ _LACKING = {
 }
 
 
-def _notes(session: Session, log: Log) -> tuple[str, ...]:
+def _notes(session: Session, log: Log, unplaced: int) -> tuple[str, ...]:
     notes = [said for word, said in _LACKING.items() if not log.has(word)]
+    if unplaced:
+        notes.append(f"{unplaced:,} records name no time or no table, and are left out")
     unknown: Sequence[tuple[int]] = session.rows("SELECT coalesce(sum(n), 0)::int8 FROM rc_groups WHERE op IS NULL")
     if unknown[0][0]:
         notes.append(f"{unknown[0][0]:,} records name an operation that is not known")
