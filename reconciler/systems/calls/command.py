@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import IO
 
 from reconciler.systems.calls.caller import Clean, DeniedError, FailedError, brief
 
@@ -28,33 +31,60 @@ class Command:
         self._name = name
 
     def call(self, payload: str, seconds: float) -> None:
+        process: subprocess.Popen[bytes] | None = None
         with tempfile.TemporaryFile() as told:
             try:
-                process = subprocess.Popen(
-                    self._argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=told,
-                    cwd=self._folder,
-                    env=self._environ,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                why = error.strerror or type(error).__name__
-                todo = "a path is one from the folder of the specs; a bare name is looked for in PATH"
-                raise DeniedError(f"the command {self._name} cannot be run", why=why, todo=todo) from None
-            try:
-                process.communicate(payload.encode(), timeout=seconds)
-            except subprocess.TimeoutExpired:
-                raise FailedError(f"it did not end within {seconds:g} seconds") from None
-            except BrokenPipeError:
-                process.wait(seconds)
+                with _uninterrupted():
+                    process = self._started(told)
+                try:
+                    process.communicate(payload.encode(), timeout=seconds)
+                except subprocess.TimeoutExpired:
+                    raise FailedError(f"it did not end within {seconds:g} seconds") from None
+                except BrokenPipeError:
+                    process.wait(seconds)
+                if process.returncode:
+                    told.seek(0)
+                    said = brief(told.read(_LONGEST).decode("utf-8", "replace"), self._clean)
+                    raise FailedError(f"it ended with {process.returncode}{f': {said}' if said else ''}")
             finally:
-                _end(process)
-            if process.returncode:
-                told.seek(0)
-                said = brief(told.read(_LONGEST).decode("utf-8", "replace"), self._clean)
-                raise FailedError(f"it ended with {process.returncode}{f': {said}' if said else ''}")
+                if process:
+                    _end(process)
+
+    def _started(self, told: IO[bytes]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                cwd=self._folder,
+                env=self._environ,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            todo = "a path is one from the folder of the specs; a bare name is looked for in PATH"
+            raise DeniedError(f"the command {self._name} cannot be run", why=why, todo=todo) from None
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Generator[None]:
+    """A signal that would end us waits until what is started is known, and can be ended too."""
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = {
+        it: how for it in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if callable(how := signal.getsignal(it))
+    }
+    if threading.current_thread() is not threading.main_thread():
+        handlers.clear()
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, how in handlers.items():
+            signal.signal(number, how)
+    for number, frame in came:
+        handlers[signal.Signals(number)](number, frame)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -20,6 +20,8 @@ from reconciler.systems.storage.names import order
 from reconciler.systems.storage.pages import described, incomplete
 
 PAGE = 1000
+_TRIES = 4
+"""Of a folder that others write to meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,15 @@ def _walk(
 
 
 def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:
-    """All of one folder: pages overlap by one entry, which shows when others write or remove meanwhile."""
-    entries: list[_Entry] = []
-    full = 0
-    while True:
-        page = _page(http, bucket, folder, max(0, len(entries) - 1))
-        if entries and (not page or page[0] != entries[-1]):
-            raise incomplete(http.connection, bucket, "entries moved while the pages were read")
-        # A page shorter than asked for may be the server's cap: the end is where nothing more comes.
-        full = max(full, len(page))
-        fresh = page[1:] if entries else page
-        if not fresh:
+    """All of one folder, as it stood while nobody wrote to it. What was seen once must be there: a server may lose its memory too."""
+    seen: set[str] = set()
+    for _ in range(_TRIES):
+        entries, full, still = _forward(http, bucket, folder)
+        seen.update(entry.name for entry in entries)
+        if still and len(seen) == len({entry.name for entry in entries}):
             break
-        entries += fresh
+    else:
+        raise incomplete(http.connection, bucket, "entries moved while the pages were read")
     known = {(entry.name, entry.found is None) for entry in entries}
     # Folders come first from behind too: what is behind them is looked at on its own.
     for skipped in sorted({0, sum(entry.found is None for entry in entries)}):
@@ -79,6 +77,22 @@ def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:
                 http.connection, bucket, "a folder ended before its last entry, or others wrote to it meanwhile"
             )
     return sorted(entries, key=lambda entry: order(entry.name))
+
+
+def _forward(http: Http, bucket: str, folder: str) -> tuple[list[_Entry], int, bool]:
+    """The entries, how many a full page has, and whether the pages, which overlap by one entry, met."""
+    entries: list[_Entry] = []
+    full = 0
+    while True:
+        page = _page(http, bucket, folder, max(0, len(entries) - 1))
+        if entries and (not page or page[0] != entries[-1]):
+            return entries, full, False
+        # A page shorter than asked for may be the server's cap: the end is where nothing more comes.
+        full = max(full, len(page))
+        fresh = page[1:] if entries else page
+        if not fresh:
+            return entries, full, True
+        entries += fresh
 
 
 def _page(http: Http, bucket: str, folder: str, offset: int, *, down: bool = False) -> list[_Entry]:
