@@ -117,6 +117,20 @@ def _key_columns(found: Found) -> list[Column]:
     return [found.intent.target.columns[name] for name in found.intent.key]
 
 
+def _types(found: Found) -> dict[str, str]:
+    """The types of values that stand in lines as they are; of others there are digests."""
+    columns = found.intent.target.columns.values()
+    return {column.name: column.type for column in columns if column.name not in found.intent.sensitive}
+
+
+def _key(found: Found, expressions: Sequence[Composable]) -> Composable:
+    return json_key(expressions, [_types(found).get(name, "") for name in found.intent.key])
+
+
+def _image(found: Found, pairs: Sequence[Pair]) -> Composable:
+    return json_object(pairs, _types(found))
+
+
 def _value(found: Found, name: str, expression: Composable) -> Composable:
     return hmac_sql(expression) if name in found.intent.sensitive else expression
 
@@ -147,9 +161,9 @@ def _insert_lines(found: Found) -> Composable:
     line = _line(
         found,
         Verb.INSERT,
-        json_key(keys),
+        _key(found, keys),
         raw("'null'"),
-        json_object(pairs),
+        _image(found, pairs),
         q("coalesce(to_json(d.reason)::text, {})", lit(dumps("missing"))),
     )
     return q(
@@ -180,7 +194,14 @@ def _update_lines(found: Found) -> Composable:
         before = [pair for pair in before if pair[0] != intent.newer]
         before.append((intent.newer, _value(found, intent.newer, ident("t", intent.newer)), None))
     reason = q("coalesce(to_json(d.reason)::text, {})", lit(dumps(_REASON[intent.on_changed])))
-    line = _line(found, Verb.UPDATE, json_key(keys), json_object(before), json_object(after), reason)
+    line = _line(
+        found,
+        Verb.UPDATE,
+        _key(found, keys),
+        _image(found, before),
+        _image(found, after),
+        reason,
+    )
     query = q(
         "SELECT {line} AS line, {order} FROM {d} d JOIN {s} s ON {on} JOIN {t} t ON {same} WHERE d.kind = 'c'", line=line,
         order=_order_columns(keys), d=intent.temp("d"), s=intent.temp("s"), on=on_keys("d", found.keys, "s", intent.key),
@@ -203,7 +224,7 @@ def _nulled_lines(found: Found) -> Composable:
     when = {c: q("d.reason IN ({})", join([lit(k) for k, columns in of.items() if c in columns])) for c in names}
     before: list[Pair] = [(c, _value(found, c, ident("t", c)), when[c]) for c in names]
     after: list[Pair] = [(c, raw("null"), when[c]) for c in names]
-    line = _line(found, Verb.UPDATE, json_key(keys), json_object(before), json_object(after),
+    line = _line(found, Verb.UPDATE, _key(found, keys), _image(found, before), _image(found, after),
                  raw("to_json('set null by ' || d.reason)::text"))  # fmt: skip
     return q("SELECT {}, {} FROM {} d JOIN {} t ON {} WHERE d.kind = 'n'", line, _order_columns(keys), intent.temp("d"),
              relation(intent.target.name), on_keys("d", found.keys, "t", intent.key))  # fmt: skip
@@ -220,22 +241,23 @@ def _let_go(session: Session, found: Found) -> list[Column]:
 def _delete_lines(found: Found) -> Composable:
     intent = found.intent
     keys = _keys("d", found)
-    image = json_object(
+    image = _image(
+        found,
         [
             (c.name, _value(found, c.name, ident("t", c.name)), None)
             for c in intent.target.columns.values()
             if not c.generated and c.name not in intent.secret
-        ]
+        ],
     )
     reason = raw("to_json(coalesce(d.reason, 'extra'))::text")
     ranked = raw("")
     if isinstance(intent.finds, Duplicates):
         ranked = q("JOIN {} r ON {}", intent.temp("r"), on_keys("r", found.keys, "d", found.keys))
-        survivor = json_key([ident("r", "v" + key[1:]) for key in found.keys])
+        survivor = _key(found, [ident("r", "v" + key[1:]) for key in found.keys])
         kept = q("'{{\"key\":' || {} || ',\"has\":' || {} || ',\"over\":' || {} || '}}'", survivor, json_text(raw("r.theirs")),
                  json_text(raw("r.ours")))  # fmt: skip
         reason = q("{} || ',\"kept\":' || {}", reason, kept)
-    line = _line(found, Verb.DELETE, json_key(keys), image, raw("'null'"), reason)
+    line = _line(found, Verb.DELETE, _key(found, keys), image, raw("'null'"), reason)
     return q("SELECT {} FROM {} d JOIN {} t ON {} {} WHERE d.kind = 'x' ORDER BY {}", line, intent.temp("d"),
              relation(intent.target.name), on_keys("d", found.keys, "t", intent.key), ranked, order_by_key(keys))  # fmt: skip
 

@@ -6,9 +6,11 @@ Kinds write intents; `differ` turns them into steps. Nothing here touches a data
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
@@ -245,34 +247,40 @@ def hash_sql(columns: Sequence[Column], other: Mapping[str, str], prefix: Compos
     return q("hash_record_extended(ROW({}), 0)", join(parts))
 
 
-def json_text(expression: Composable) -> Composable:
+_PLAIN = re.compile(
+    r"(smallint|integer|bigint|numeric|real|double precision|oid|uuid|boolean|date|timestamp)\b[^\[\]]*"
+)
+"""Types whose text form has nothing that JSON would escape."""
+
+
+def json_text(expression: Composable, type_: str = "") -> Composable:
     """A value as the plan writes it: a JSON string of its text form, or null."""
+    if _PLAIN.fullmatch(type_):
+        return q("coalesce('\"' || ({})::text || '\"', 'null')", expression)
     return q("coalesce(to_json(({})::text)::text, 'null')", expression)
 
 
-def json_key(expressions: Sequence[Composable]) -> Composable:
+def json_key(expressions: Sequence[Composable], types: Sequence[str] = ()) -> Composable:
     """A change's key as the plan writes it."""
-    return q("'[' || {} || ']'", join([json_text(part) for part in expressions], " || ',' || "))
+    parts = [json_text(part, types[n] if types else "") for n, part in enumerate(expressions)]
+    return q("'[' || {} || ']'", join(parts, " || ',' || "))
 
 
 Pair = tuple[str, Composable, Composable | None]
 """A column, its value, and the condition under which it stands in an image; None for always."""
+_CHAINED = 50
+"""So many terms stand side by side: each is a level of the server's stack."""
 
 
-def json_object(pairs: Sequence[Pair]) -> Composable:
-    """A row's image, sorted by column; its members' values are texts or null."""
-    pairs = sorted(pairs, key=lambda pair: pair[0])
-    if not pairs:
-        return raw("'{}'")
-    if all(condition is None for _, _, condition in pairs):
-        members = join([q("({})::text AS {}", value, ident(name)) for name, value, _ in pairs])
-        return q("(SELECT row_to_json(o)::text FROM (SELECT {}) o)", members)
-    # By concatenation: PostgreSQL's JSON builders do not leave members out.
+def json_object(pairs: Sequence[Pair], types: Mapping[str, str] = MappingProxyType({})) -> Composable:
+    """A row's image, sorted by column; its members' values are texts or null. `types` of those that are known."""
+    # By concatenation: PostgreSQL's JSON builders do not leave members out, and look each value's type up again for each row.
     parts: list[Composable] = []
-    for name, value, condition in pairs:
-        member = q("{} || {}", lit("," + _json_string(name) + ":"), json_text(value))
+    for name, value, condition in sorted(pairs, key=lambda pair: pair[0]):
+        member = q("{} || {}", lit("," + _json_string(name) + ":"), json_text(value, types.get(name, "")))
         parts.append(member if condition is None else q("CASE WHEN {} THEN {} ELSE '' END", condition, member))
-    return q("'{{' || substr({}, 2) || '}}'", join(parts, " || "))
+    chains = [q("({})", join(parts[at : at + _CHAINED], " || ")) for at in range(0, len(parts), _CHAINED)]
+    return q("'{{' || substr({}, 2) || '}}'", join(chains, " || ")) if parts else raw("'{}'")
 
 
 def _json_string(name: str) -> str:
