@@ -273,14 +273,17 @@ def _converged(
     What is left comes back, and what calls of this plan may have changed after it was done, which is no failure.
     """
     if inverse.is_undo(plan):
-        with opened(spec, snapshots=False) as world:
-            left = [
-                f"{step.id}: {count} changes"
-                for connection, steps in runs(plan.steps)
-                for outcome in [carrier.run(world, connection, steps, rehearse=True)]
-                for step in steps
-                if (count := outcome.applied.get(step.id, 0))
-            ]
+        try:
+            with opened(spec, snapshots=False) as world:
+                left = [
+                    f"{step.id}: {count} changes"
+                    for connection, steps in runs(plan.steps)
+                    for outcome in [carrier.run(world, connection, steps, rehearse=True)]
+                    for step in steps
+                    if (count := outcome.applied.get(step.id, 0))
+                ]
+        except ReconcilerError as error:
+            return None, (f"could not look again: {error.what}",), ()
         return not left, tuple(left), ()
     addresses = sorted({step.address for step in plan.steps})
     if any(plan.header.connections.get(step.connection, {}).get("type") == "atproto" for step in plan.steps):

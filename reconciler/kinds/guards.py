@@ -26,7 +26,7 @@ from reconciler.systems.postgres.guard_sql import Limits
 from reconciler.systems.postgres.kept_diff import KeptFound, Wanted, compare, function_wanted
 from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.relations import family
-from reconciler.systems.postgres.rows import full_name, on_keys, relation
+from reconciler.systems.postgres.rows import full_name, on_keys
 from reconciler.systems.postgres.session import Session, ident, join, lit, q
 
 
@@ -121,7 +121,7 @@ def _refuses(session: Session, limits: Limits, found: Found, step: Step) -> bool
         return False
     target, kinds = found.intent.target, ("x",) if step.verb is Verb.DELETE else ("c", "n")
     condition = prove_condition(session, (limits.protect,), target, None)
-    rows = q("SELECT t.* FROM {t} t JOIN {d} d ON {on} WHERE d.kind IN ({kinds})", t=relation(target.name), d=found.intent.temp("d"),
+    rows = q("SELECT t.* FROM {t} t JOIN {d} d ON {on} WHERE d.kind IN ({kinds})", t=found.intent.live, d=found.intent.temp("d"),
              on=on_keys("d", found.keys, "t", found.intent.key), kinds=join([lit(kind) for kind in kinds]))  # fmt: skip
     return session.value(q("SELECT EXISTS (SELECT FROM ({}) AS {} WHERE {})", rows, ident(target.name.name), condition))
 

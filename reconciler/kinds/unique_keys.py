@@ -14,6 +14,7 @@ from reconciler.kinds.collections import Compiled, find_table, place_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
+from reconciler.plan.step import WHOLE
 from reconciler.spec import Rule, RuleSql, UniqueKey
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
@@ -44,7 +45,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
         address=address,
         connection=connection,
         target=table,
-        key=_shown_key(world, connection, table, address, place),
+        key=_shown_key(world, connection, table, address, place, or_whole=True),
         sensitive=frozenset(sensitive_columns(world, connection, table.name)),
         source=NO_SOURCE,
         finds=_duplicates(world, address, unique_key, table),
@@ -114,13 +115,15 @@ def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Tab
             _sorts(world.session(unique_key.target()[0]), table, value, f"{address}: {column} as a key", place)
 
 
-def identity(table: Table, address: str, place: Location | None) -> tuple[str, ...]:
-    """What tells rows of a table apart: its primary key, or a unique index whose columns are never NULL."""
+def identity(table: Table, address: str, place: Location | None, *, or_whole: bool = False) -> tuple[str, ...]:
+    """What tells rows of a table apart: its primary key, or a unique index whose columns are never NULL; else perhaps all they hold."""
     if table.primary_key:
         return table.primary_key
     for unique in table.uniques:
         if unique.columns and not unique.predicate and all(table.columns[c].not_null for c in unique.columns):
             return unique.columns
+    if or_whole and table.kind == "r" and not table.referenced_by:
+        return (WHOLE,)
     raise ReconcilerError(
         f"{address}: rows of {full_name(table.name)} cannot be told apart",
         where=place,
@@ -129,10 +132,13 @@ def identity(table: Table, address: str, place: Location | None) -> tuple[str, .
     )
 
 
-def _shown_key(world: World, connection: str, table: Table, address: str, place: Location | None) -> tuple[str, ...]:
+def _shown_key(
+    world: World, connection: str, table: Table, address: str, place: Location | None, *, or_whole: bool = False
+) -> tuple[str, ...]:
     """The same, if no collection calls it sensitive: it stands in the plan."""
-    key = identity(table, address, place)
-    if hidden := sorted(sensitive_columns(world, connection, table.name) & set(key)):
+    key = identity(table, address, place, or_whole=or_whole)
+    held = set(table.columns) if key == (WHOLE,) else set(key)
+    if hidden := sorted(sensitive_columns(world, connection, table.name) & held):
         raise ReconcilerError(
             f"{address}: {hidden[0]} is sensitive and tells rows of {full_name(table.name)} apart", where=place,
             why="keys stand in the plan, and values of sensitive columns must not",

@@ -9,6 +9,10 @@ from enum import StrEnum
 Image = Mapping[str, object]  # of a row: column -> its text form, or None for SQL NULL
 
 
+WHOLE = "(whole row)"
+"""Stands for the key of rows that have none: a digest of all a row holds, and the number of the row among those that equal it."""
+
+
 class Verb(StrEnum):
     """All that a plan can ask of a system."""
 

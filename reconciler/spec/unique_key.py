@@ -110,7 +110,7 @@ class UniqueKey(Resource):
         (),
         description="Who survives, first rule first: { column: [values, best first] }, { column: newest | oldest | highest | lowest | "
         "filled | longest }, or an SQL expression whose greatest value survives. NULLs rank last in every rule, unlisted values after "
-        "listed ones; the primary key breaks ties.",
+        "listed ones; the primary key breaks ties, or all columns where there is none.",
     )
     references: Literal["repoint", "delete", "fail"] = Field(
         "fail",

@@ -397,12 +397,14 @@ def test_what_cannot_be(bench: Bench) -> None:
 
 
 def test_rows_that_cannot_be_told_apart(bench: Bench) -> None:
-    bench.production.sql("CREATE TABLE t (k text, n int, id int); INSERT INTO t VALUES ('a', 1, 1), ('a', 2, 2)")
+    bench.production.sql(
+        "CREATE TABLE t (k text, n int, id int, UNIQUE (n)); INSERT INTO t VALUES ('a', 1, 1), ('a', 2, 2);"
+        " CREATE TABLE c (n int REFERENCES t (n))"
+    )
     error = refused(bench, key())
     assert error.what == "unique_keys.one: rows of public.t cannot be told apart"
     assert "ADD COLUMN" in (error.todo or "")
-    bench.production.sql("CREATE UNIQUE INDEX i ON t (n)")
-    assert "told apart" in refused(bench, key()).what
+    bench.production.sql("DROP TABLE c")
     bench.production.sql("ALTER TABLE t ALTER n SET NOT NULL")
     bench.spec(key())
     plan = bench.law()

@@ -11,7 +11,7 @@ from reconciler.plan.errors import Drift
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.guard import NAMED
 from reconciler.systems.postgres.proof import prove_condition
-from reconciler.systems.postgres.rows import alias, relation
+from reconciler.systems.postgres.rows import alias, relation, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.staging import Staged
 
@@ -36,7 +36,7 @@ def refuse_lone(session: Session, item: Staged) -> None:
         q("s.{0} IS NOT DISTINCT FROM {1}", ident(name), staged.get(name, ident("o", name)))
         for name in item.step.unique
     ]
-    table = relation(item.table.name)
+    table = item.live
     of_key = table
     if item.step.where:
         proven = prove_condition(session, (item.step.where,), item.table, None)
@@ -50,7 +50,7 @@ def refuse_lone(session: Session, item: Staged) -> None:
             item.on_key("p", "o"),
             join([*_survivor(item), *shared], " AND "),
         )
-    session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", relation(item.table.name), item.temp,
+    session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", item.live, item.temp,
                   join(_survivor(item), " AND "), item.open_only))  # fmt: skip
     rows = session.rows(
         q("SELECT {keys}, {kept} FROM {p} p WHERE {open} AND NOT EXISTS (SELECT {stays}) ORDER BY 1 LIMIT {n}",
@@ -100,7 +100,7 @@ def to_archive(session: Session, item: Staged, plan_id: str) -> int:
         q("INSERT INTO {archive} ({names}, {more}) SELECT {values}, now(), {plan}, {survivor}, p.rule FROM {p} p JOIN {t} t ON {on}"
           " WHERE {open}", archive=archive, names=join([ident(name) for name in names]),
           more=join([ident(name) for name in ARCHIVED]), values=join([ident("t", name) for name in names]), plan=lit(plan_id),
-          survivor=_text([ident("p", f"s{n}") for n in _numbers(item)]), p=item.temp, t=relation(item.table.name),
+          survivor=_text([ident("p", f"s{n}") for n in _numbers(item)]), p=item.temp, t=item.live,
           on=item.on_key("p", "t"), open=item.open_only)
     )  # fmt: skip
 
@@ -110,6 +110,14 @@ def from_archive(session: Session, item: Staged) -> None:
     archive = TableName.parse(item.step.archive)
     if session.value(q("SELECT to_regclass({})", lit(relation(archive).as_string(session.connection)))) is None:
         raise Drift(f"{item.step.archive} is not there", why="the rows that come back were archived in it")
+    if item.numbered:
+        session.run(
+            q("DELETE FROM {a} WHERE ctid IN (SELECT at FROM (SELECT a.ctid AS at, {h} AS h, row_number() OVER (PARTITION BY {h}) AS n"
+              " FROM {a} a WHERE a.plan_id = {plan}) x JOIN (SELECT split_part(k1, '/', 1) AS h, count(*) AS most FROM {p} p WHERE {open}"
+              " GROUP BY 1) y USING (h) WHERE n <= most)", a=relation(archive), h=whole(item.table.columns, "a"),
+              plan=lit(item.step.archived_by), p=item.temp, open=item.open_only if item.already else raw("true"))
+        )  # fmt: skip
+        return
     session.run(
         q("DELETE FROM {a} a USING {p} p WHERE {on} AND {open} AND a.plan_id = {plan}", a=relation(archive), p=item.temp,
           on=item.on_key("p", "a"), open=item.open_only if item.already else raw("true"), plan=lit(item.step.archived_by))

@@ -12,29 +12,26 @@ from collections.abc import Sequence
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import ForeignKey, Unique
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation
+from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 
 def tables_of(intent: Intent) -> list[Composable]:
     """The statements that make the temporary tables of these two sources."""
-    keys = [(column, f"k{n}") for n, column in enumerate(intent.key, 1)]
     table = relation(intent.target.name)
     match intent.finds:
         case Duplicates(key=key):
-            both = join([q("{} AS {}", ident(c), ident(letter + k[1:])) for letter in "kv" for c, k in keys])
             return [
                 q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA", intent.temp("g"),
                   join([q("{} AS {}", ident(c), ident(f"g{n}")) for n, c in enumerate(key, 1)]), table),
-                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS rank, 0 AS rule, ''::text AS ours, ''::text AS theirs"
-                  " FROM {} WITH NO DATA", intent.temp("r"), both, table)
+                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {}, 0::int8 AS rank, 0 AS rule, ''::text AS ours, ''::text AS theirs"
+                  " FROM {} WITH NO DATA", intent.temp("r"), intent.keyed("k"), intent.keyed("v"), table)
             ]  # fmt: skip
         case References():
-            old = join([q("{} AS {}", ident(c), ident(k)) for c, k in keys])
             new = join([q("{} AS {}", ident(c), ident(f"n{n}")) for n, c in enumerate(moving(intent.finds), 1)])
             return [
-                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS rank, null::text AS room, {} FROM {} WITH NO DATA",
-                  intent.temp("m"), old, new, table)
+                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {}, 0::int8 AS rank, null::text AS room, {} FROM {} WITH NO DATA",
+                  intent.temp("m"), intent.keyed(), new, table)
             ]  # fmt: skip
         case _:
             return []
@@ -78,11 +75,17 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     conditions += [source.where] if source.where else []
     where = q(" WHERE {}", join(conditions, " AND ")) if conditions else raw("")
     columns = [q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]
+    ties = [ident(k) for k in found.keys]
+    if intent.by_whole:
+        digest = whole(intent.target.columns, intent.target.name.name)
+        columns = [q("{h} || '/' || row_number() OVER (PARTITION BY {h}) AS k1", h=digest)]
+        ties = [q('{} COLLATE "C"', ident(f"w{n}")) for n in range(len(intent.target.columns))] + ties
+        columns += [q("{}.{}::text AS {}", name, ident(c), ident(f"w{n}")) for n, c in enumerate(intent.target.columns)]
     columns += [q("{}.{} AS {}", name, ident(c), ident(g)) for c, g in zip(source.key, groups, strict=True)]
     for n, rule in enumerate(source.rules, 1):
         columns += [q("{} AS {}", rule.by, ident(f"r{n}")), q("({})::text AS {}", rule.shown, ident(f"q{n}"))]
     order = [q("{} {}", ident(f"r{n}"), raw(rule.order)) for n, rule in enumerate(source.rules, 1)]
-    order += [ident(k) for k in found.keys]
+    order += ties
     equal = "IS NOT DISTINCT FROM" if source.nulls_equal else "="
     pairs = list(zip(source.key, groups, strict=True))
     doubled = join([q("{}.{} {} dup.{}", name, ident(c), raw(equal), ident(g)) for c, g in pairs], " AND ")
@@ -123,7 +126,8 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     session.run(q("ANALYZE {}", intent.temp("r")))
     names = [rule.name for rule in source.rules]
     reason = [q("WHEN {} THEN {}", lit(n), lit(f"duplicate: loses by {rule}")) for n, rule in enumerate(names, 1)]
-    last = lit(f"duplicate: loses by {'primary key' if intent.key == intent.target.primary_key else 'key'}")
+    tie = "all columns" if intent.by_whole else "primary key" if intent.key == intent.target.primary_key else "key"
+    last = lit(f"duplicate: loses by {tie}")
     session.run(
         q("INSERT INTO {d} ({k}, kind, reason) SELECT {k}, 'x'::\"char\", {reason} FROM {r}", d=intent.temp("d"),
           k=join([ident(k) for k in found.keys]), r=intent.temp("r"),

@@ -259,7 +259,7 @@ def _delete_lines(found: Found) -> Composable:
         reason = q("{} || ',\"kept\":' || {}", reason, kept)
     line = _line(found, Verb.DELETE, _key(found, keys), image, raw("'null'"), reason)
     return q("SELECT {} FROM {} d JOIN {} t ON {} {} WHERE d.kind = 'x' ORDER BY {}", line, intent.temp("d"),
-             relation(intent.target.name), on_keys("d", found.keys, "t", intent.key), ranked, order_by_key(keys))  # fmt: skip
+             intent.live, on_keys("d", found.keys, "t", intent.key), ranked, order_by_key(keys))  # fmt: skip
 
 
 def _column_summary(session: Session, found: Found) -> tuple[str, list[Column]]:

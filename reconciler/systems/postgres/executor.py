@@ -324,6 +324,9 @@ def _park(session: Session, item: Staged) -> None:
 
 
 def _delete(item: Staged) -> Composable:
+    if item.numbered:
+        return q("DELETE FROM {t} t USING {p} p JOIN {w} w ON w.whole = p.k1 WHERE t.ctid = w.at AND {open}",
+                 t=relation(item.table.name), p=item.temp, w=item.numbered, open=item.open_only)  # fmt: skip
     return q("DELETE FROM {t} t USING {p} p WHERE {on} AND {open}", t=relation(item.table.name), p=item.temp,
              on=item.on_key("p", "t"), open=item.open_only)  # fmt: skip
 
@@ -342,7 +345,7 @@ def _refuse_unlisted(session: Session, work: Sequence[Staged], everyone: Sequenc
             ]
             rows = session.rows(
                 q("SELECT concat_ws(', ', {cols}) FROM {c} c JOIN {t} t ON {fk} JOIN {p} p ON {on} WHERE {open}{listed} ORDER BY 1 LIMIT {n}",
-                  cols=join([q("c.{}", ident(c)) for c in key.columns]), c=relation(key.child), t=relation(item.table.name),
+                  cols=join([q("c.{}", ident(c)) for c in key.columns]), c=relation(key.child), t=item.live,
                   fk=on_keys("c", key.columns, "t", key.parent_columns), p=item.temp, on=item.on_key("p", "t"), open=item.open_only,
                   listed=join(listed, "") if listed else raw(""), n=lit(NAMED))
             )  # fmt: skip

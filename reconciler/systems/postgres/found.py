@@ -52,9 +52,7 @@ class Found:
 def temporary_tables(intent: Intent) -> list[Composable]:
     """The statements that make an intent's temporary tables; they must run before the transaction is read only."""
     table = intent.target
-    keys = join(
-        [q("{} AS {}", ident(c), ident(k)) for c, k in zip(intent.key, key_names(len(intent.key)), strict=True)]
-    )
+    keys = intent.keyed()
     rows = join([ident(c.name) for c in table.columns.values() if not c.generated])
     where = relation(table.name)
     made: list[Composable] = [

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from reconciler.plan.errors import Drift, ReconcilerError
 from reconciler.plan.step import Step, Verb
-from reconciler.systems.postgres.rows import relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.staging import Staged
 
@@ -69,7 +68,7 @@ def _judge(session: Session, item: Staged) -> tuple[int, list[str]]:
     total = item.todo + item.already  # it may be asked again, after a lock
     locked = q(
         "SELECT coalesce({after}, false) AS after, coalesce({before}, false) AS before FROM {p} p JOIN {t} t ON {on} FOR UPDATE OF t",
-        after=after, before=before, p=item.temp, t=relation(item.table.name), on=item.on_key("p", "t")
+        after=after, before=before, p=item.temp, t=item.live, on=item.on_key("p", "t")
     )  # fmt: skip
     found, drifted, so = session.one(
         q("SELECT count(*), count(*) FILTER (WHERE {}), count(*) FILTER (WHERE {}) FROM ({}) j", drift, settled, locked)
@@ -91,7 +90,7 @@ def _refuse_doubled(session: Session, item: Staged) -> None:
     keys = join([ident("p", temp) for _, temp in item.key])
     rows = session.rows(
         q("SELECT concat_ws(', ', {keys}), count(*) FROM {p} p JOIN {t} t ON {on} GROUP BY {keys} HAVING count(*) > 1 ORDER BY 1"
-          " LIMIT {most}", keys=keys, p=item.temp, t=relation(item.table.name), on=item.on_key("p", "t"), most=lit(NAMED))
+          " LIMIT {most}", keys=keys, p=item.temp, t=item.live, on=item.on_key("p", "t"), most=lit(NAMED))
     )  # fmt: skip
     if rows:
         raise Drift(
@@ -104,12 +103,12 @@ def _refuse_doubled(session: Session, item: Staged) -> None:
 def _mark(session: Session, item: Staged) -> None:
     if item.step.verb is Verb.DELETE:
         session.run(
-            q("UPDATE {p} p SET st = 'a' WHERE NOT EXISTS (SELECT FROM {t} t WHERE {on})", p=item.temp, t=relation(item.table.name),
+            q("UPDATE {p} p SET st = 'a' WHERE NOT EXISTS (SELECT FROM {t} t WHERE {on})", p=item.temp, t=item.live,
               on=item.on_key("p", "t"))
         )  # fmt: skip
     else:
         session.run(
-            q("UPDATE {p} p SET st = 'a' FROM {t} t WHERE {on} AND {after}", p=item.temp, t=relation(item.table.name),
+            q("UPDATE {p} p SET st = 'a' FROM {t} t WHERE {on} AND {after}", p=item.temp, t=item.live,
               on=item.on_key("p", "t"), after=item.after)
         )  # fmt: skip
 
@@ -132,7 +131,7 @@ def _name(session: Session, item: Staged, drift: Composable, after: Composable, 
           " ORDER BY 1 LIMIT {most}",
           keys=join([q("({})::text", k) for k in keys]), there=there, wrong=join(wrong) if wrong else raw("null"),
           p=join([q("({})::text", p) for p in staged]) if staged else raw("null"),
-          t=join([q("({})::text", t) for t in live]) if live else raw("null"), temp=item.temp, table=relation(item.table.name),
+          t=join([q("({})::text", t) for t in live]) if live else raw("null"), temp=item.temp, table=item.live,
           on=item.on_key("p", "t"), needed=raw("true" if item.step.verb is Verb.UPDATE else "false"), drift=drift, after=after,
           before=before, most=lit(NAMED))
     )  # fmt: skip

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from reconciler.plan.errors import Location
 from reconciler.plan.names import TableName
+from reconciler.plan.step import WHOLE
 from reconciler.systems.postgres.catalog import Column, ForeignKey, Table
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
@@ -182,6 +183,26 @@ class Intent:
         named = [self.missing_parent[column] for column in key.columns if column in self.missing_parent]
         return named[0] if named else self.missing_parent.get("", Parent.FAIL)
 
+    @property
+    def by_whole(self) -> bool:
+        """Whether its rows have no key but all they hold."""
+        return self.key == (WHOLE,)
+
+    @property
+    def live(self) -> Composable:
+        """The target's rows as a relation that has the key; of rows without one those that were found to go."""
+        if not self.by_whole:
+            return relation(self.target.name)
+        return q("(SELECT x.*, {h} || '/' || row_number() OVER (PARTITION BY {h}) AS {key} FROM {t} x WHERE {h} IN"
+                 " (SELECT split_part(k1, '/', 1) FROM {d}))", h=whole(self.target.columns, "x"), key=ident(WHOLE),
+                 t=relation(self.target.name), d=self.temp("d"))  # fmt: skip
+
+    def keyed(self, letter: str = "k") -> Composable:
+        """Columns for its keys, to make a temporary table of, selected from the target."""
+        if self.by_whole:
+            return q("''::text AS {}", ident(f"{letter}1"))
+        return join([q("{} AS {}", ident(c), ident(f"{letter}{n}")) for n, c in enumerate(self.key, 1)])
+
     def temp(self, letter: str) -> sql.Identifier:
         """One of its temporary tables: k (keys and hashes of the source), d (differences), s (rows as they should be), …"""
         return ident(f"rc_{letter}_{self.number}")
@@ -199,6 +220,11 @@ def relation(name: TableName) -> Composable:
 
 def alias(name: TableName) -> Composable:
     return ident(name.name)
+
+
+def whole(columns: Iterable[str], rows: str) -> Composable:
+    """What tells a row of a table without a key from others: all of it. Equal rows are numbered."""
+    return q("md5(ROW({})::text)", join([ident(rows, column) for column in columns]))
 
 
 def key_names(count: int) -> tuple[str, ...]:

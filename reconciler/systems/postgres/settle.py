@@ -9,7 +9,7 @@ from reconciler.plan.step import Verb
 from reconciler.systems.postgres.guard import NAMED
 from reconciler.systems.postgres.rows import full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q
-from reconciler.systems.postgres.staging import Staged, real
+from reconciler.systems.postgres.staging import Staged, number_rows, real
 
 
 def settle(session: Session, staged: Sequence[Staged]) -> tuple[list[str], list[str]]:
@@ -21,12 +21,17 @@ def settle(session: Session, staged: Sequence[Staged]) -> tuple[list[str], list[
         for item in staged
         if (item.step.verb in (Verb.INSERT, Verb.UPDATE) and item.step.triggers != "off") or item.todo
     ]
-    rewritten = [item for item in written if item.step.verb is not Verb.DELETE and _off(session, item)]
+    for item in staged:
+        if item.numbered:
+            number_rows(session, item)
+    rewritten = [
+        item for item in written if item.step.verb is not Verb.DELETE and not item.numbered and _off(session, item)
+    ]
     for item in rewritten:
         count = _rewrite(session, item)
         notes.append(f"{item.step.target}: {count} rows had been rewritten by triggers and were settled")
     for item in staged:
-        left = _off(session, item) if rewritten or item.step.verb is Verb.DELETE else []
+        left = _off(session, item) if rewritten or item.numbered or item.step.verb is Verb.DELETE else []
         unsettled += [f"{item.step.target} ({key}): a trigger keeps it from being as planned" for key in left]
     return notes, unsettled
 
@@ -35,10 +40,10 @@ def _off(session: Session, item: Staged) -> list[str]:
     key = join([q("p.{}", ident(temp)) for _, temp in item.key])
     if item.step.verb is Verb.DELETE:
         query = q("SELECT concat_ws(', ', {k}) FROM {p} p JOIN {t} t ON {on} LIMIT {n}", k=key, p=item.temp,
-                  t=relation(item.table.name), on=item.on_key("p", "t"), n=lit(NAMED))  # fmt: skip
+                  t=item.live, on=item.on_key("p", "t"), n=lit(NAMED))  # fmt: skip
     else:
         query = q("SELECT concat_ws(', ', {k}) FROM {p} p LEFT JOIN {t} t ON {on} WHERE ({after}) IS NOT TRUE LIMIT {n}", k=key, p=item.temp,
-                  t=relation(item.table.name), on=item.on_key("p", "t"), after=item.after, n=lit(NAMED))  # fmt: skip
+                  t=item.live, on=item.on_key("p", "t"), after=item.after, n=lit(NAMED))  # fmt: skip
     return [str(row[0]) for row in session.rows(query)]
 
 

@@ -17,9 +17,9 @@ from typing import LiteralString
 from reconciler.plan.errors import Drift
 from reconciler.plan.file import Plan, dumps
 from reconciler.plan.names import TableName
-from reconciler.plan.step import Step, Verb
+from reconciler.plan.step import WHOLE, Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, Column, Table
-from reconciler.systems.postgres.rows import hmac_sql, relation
+from reconciler.systems.postgres.rows import hmac_sql, relation, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, q, raw
 
 LINES_A_BLOCK = 500
@@ -38,6 +38,16 @@ class Staged:
     """The step's columns in sorted order; for an update without the key's."""
     todo: int = 0
     already: int = 0
+    numbered: Composable | None = None
+    """Of a table without a key, where its rows stand and what they are called: `at`, `whole`."""
+
+    @property
+    def live(self) -> Composable:
+        """The table as a relation that has the key."""
+        if self.numbered is None:
+            return relation(self.table.name)
+        return q("(SELECT w.whole AS {}, x.* FROM {} w JOIN {} x ON x.ctid = w.at)", ident(WHOLE), self.numbered,
+                 relation(self.table.name))  # fmt: skip
 
     @property
     def taken_as_new(self) -> bool:
@@ -96,13 +106,15 @@ def stage(
         parts += [(name, f"{letter}{n}") for letter in "ba" for n, name in enumerate(names, 1)]
         masks = ", ''::text AS mb, ''::text AS ma"
     else:
-        key = tuple((name, f"c{names.index(name) + 1}") for name in step.key)
+        by_whole = step.key == (WHOLE,)
+        key = ((WHOLE, "k1"),) if by_whole else tuple((name, f"c{names.index(name) + 1}") for name in step.key)
         parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
+        parts += [(WHOLE, "k1")] if by_whole else []
         if step.unique and step.verb is Verb.DELETE:  # the key of the row that stays, and why
             parts += [(name, f"s{n}") for n, name in enumerate(step.key, 1)]
         masks = ", ''::text AS rule" if step.unique and step.verb is Verb.DELETE else ""
     selected = [
-        q("null::text AS {}" if name in step.sensitive else "{1} AS {0}", ident(temp_name), ident(name))
+        q("null::text AS {}" if name in (*step.sensitive, WHOLE) else "{1} AS {0}", ident(temp_name), ident(name))
         for name, temp_name in parts
     ]
     session.run(
@@ -117,7 +129,26 @@ def stage(
     )
     if step.verb is not Verb.INSERT:
         session.run(q("ANALYZE {}", temp))
-    return Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
+    item = Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
+    if step.key == (WHOLE,):
+        item.numbered = ident(f"rc_w_{number}")
+        session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(table.name)))
+        session.run(q("CREATE TEMP TABLE {} (at tid, whole text) ON COMMIT DROP", item.numbered))
+        number_rows(session, item)
+    return item
+
+
+def number_rows(session: Session, item: Staged) -> None:
+    """Where rows without a key stand now that equal staged ones; nobody else can move them."""
+    assert item.numbered
+    named = [ident("k1"), *([ident("s1")] if item.step.unique and item.step.verb is Verb.DELETE else [])]
+    wanted = join([q("SELECT split_part({}, '/', 1) FROM {}", name, item.temp) for name in named], " UNION ")
+    session.run(q("TRUNCATE {}", item.numbered))
+    session.run(
+        q("INSERT INTO {w} SELECT x.ctid, {h} || '/' || row_number() OVER (PARTITION BY {h}) FROM {t} x WHERE {h} IN ({wanted})",
+          w=item.numbered, h=whole(item.table.columns, "x"), t=relation(item.table.name), wanted=wanted)
+    )  # fmt: skip
+    session.run(q("ANALYZE {}", item.numbered))
 
 
 def copy_rows(session: Session, table: Table, plan: Plan, step: Step, advance: Callable[[int], None]) -> int:
@@ -152,8 +183,8 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
     lines = plan.lines(step)
     side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
     row = _image_row(side, names) if side else partial(_update_row, names)
-    if step.unique and step.verb is Verb.DELETE:
-        row = partial(_loser_row, names)
+    if (step.unique and step.verb is Verb.DELETE) or step.key == (WHOLE,):
+        row = partial(_named_row, str(side), names, whole=step.key == (WHOLE,))
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
@@ -184,11 +215,14 @@ def _image_row(side: str, names: list[str]) -> Callable[[bytes], bytes]:
     return row
 
 
-def _loser_row(names: list[str], line: bytes) -> bytes:
+def _named_row(side: str, names: list[str], line: bytes, *, whole: bool) -> bytes:
+    """An image; its key where that is not part of it; of a loser the row that stays, and why."""
     change = json.loads(line)
-    fields = [_field(change["before"][name]) for name in names]
-    fields += [_field(part) for part in change["kept"]["key"]]
-    return ("\t".join([*fields, _field(change["reason"])]) + "\n").encode()
+    fields = [_field(change[side][name]) for name in names]
+    fields += [_field(part) for part in change["key"]] if whole else []
+    if side == "before":
+        fields += [*(_field(part) for part in change["kept"]["key"]), _field(change["reason"])]
+    return ("\t".join(fields) + "\n").encode()
 
 
 def _update_row(names: list[str], line: bytes) -> bytes:
