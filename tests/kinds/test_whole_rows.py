@@ -146,3 +146,10 @@ def test_in_either_way_of_locking(bench: Bench, lock: str) -> None:
     bench.spec(key(f"lock: {lock}\n"))
     bench.law()
     assert bench.production.sql("SELECT k, n FROM t ORDER BY 1") == [("a0", 0), ("a1", 0)]
+
+
+def test_within_a_condition(bench: Bench) -> None:
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', g % 3 FROM generate_series(0, 8) g")
+    bench.spec(key("where: n > 0\n"))
+    bench.law()
+    assert bench.production.sql("SELECT k, n FROM t ORDER BY 2") == [("a", 0), ("a", 0), ("a", 0), ("a", 1)]

@@ -30,7 +30,7 @@ def tables_of(intent: Intent) -> list[Composable]:
         case References():
             new = join([q("{} AS {}", ident(c), ident(f"n{n}")) for n, c in enumerate(moving(intent.finds), 1)])
             return [
-                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {}, 0::int8 AS rank, null::text AS room, {} FROM {} WITH NO DATA",
+                q("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, 0::int8 AS rank, null::text AS room, {} FROM {} WITH NO DATA",
                   intent.temp("m"), intent.keyed(), new, table)
             ]  # fmt: skip
         case _:
