@@ -136,3 +136,9 @@ def test_values_are_cut_where_they_part() -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_cut_values_are_short(before: str, after: str) -> None:
     assert all(len(value) <= 60 for value in escape.split_values(before, after))
+
+
+def test_a_space_that_is_no_common_one_is_told_from_it() -> None:
+    spaces = [it for it in map(chr, range(0x110000)) if unicodedata.category(it) == "Zs" and it not in " \u3000"]
+    assert [hex(ord(it)) for it in spaces if not escape.has_unseen(it)] == []
+    assert escape.plain("a\xa0b") == "a\\u00a0b"
