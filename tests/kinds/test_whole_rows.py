@@ -153,3 +153,35 @@ def test_within_a_condition(bench: Bench) -> None:
     bench.spec(key("where: n > 0\n"))
     bench.law()
     assert bench.production.sql("SELECT k, n FROM t ORDER BY 2") == [("a", 0), ("a", 0), ("a", 0), ("a", 1)]
+
+
+def test_equals_that_have_come_since_stay(bench: Bench) -> None:
+    """Built apart, a key fails after the deletes: carried out again, the plan takes no more than it lists."""
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) VALUES ('a', 1), ('a', 2), ('a', 2)")
+    bench.spec(key("lock: online\nkeep: [{ n: lowest }]\n"))
+    plan = bench.plan()
+    bench.production.sql("INSERT INTO t (k, n) VALUES ('a', 2)")
+    for _ in range(2):
+        with pytest.raises(ReconcilerError) as caught:
+            bench.apply(plan)
+        assert caught.value.code is Exit.DRIFT and "equal rows" in caught.value.what
+        assert bench.production.sql("SELECT count(*) FROM t") == [(4,)]
+
+
+def test_no_more_come_back_than_went(bench: Bench) -> None:
+    """Without the row that stayed, those that come back would have other numbers, and come back again."""
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.apply(plan)
+    bench.production.sql("ALTER TABLE t DROP CONSTRAINT t_k_key")
+    last = app.undo(plan, bench.folder / "last.plan.jsonl", only_key=changes(plan, "delete", "public.t")[-1].key[0])
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(last)
+    assert caught.value.code is Exit.DRIFT
+    bench.production.sql("UPDATE t SET n = 7")
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(bench.undo(plan))
+    assert caught.value.code is Exit.DRIFT
+    assert bench.production.sql("SELECT n FROM t") == [(7,)]
+    assert bench.production.sql("SELECT count(*) FROM gone") == [(2,)]
