@@ -185,3 +185,31 @@ def test_no_more_come_back_than_went(bench: Bench) -> None:
     assert caught.value.code is Exit.DRIFT
     assert bench.production.sql("SELECT n FROM t") == [(7,)]
     assert bench.production.sql("SELECT count(*) FROM gone") == [(2,)]
+
+
+def test_a_column_that_has_come_since_tells_rows_apart(bench: Bench) -> None:
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.production.sql("ALTER TABLE t ADD COLUMN more serial")
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(plan)
+    assert caught.value.details == ("public.t.more: not planned, and tells rows apart",)
+    again = bench.plan()
+    bench.apply(again)
+    assert len(changes(again, "delete", "public.t")) == 2
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["ADD COLUMN more int DEFAULT 5", "ADD COLUMN more int GENERATED ALWAYS AS (n + 1) STORED", "DROP COLUMN d"],
+)
+def test_rows_come_back_to_other_columns(bench: Bench, column: str) -> None:
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.apply(plan)
+    bench.production.sql(f"ALTER TABLE t {column}")
+    back = bench.undo(plan)
+    assert bench.apply(back).converged
+    assert bench.production.sql("SELECT count(*), to_regclass('gone') FROM t") == [(3, None)]

@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import ForeignKey, Unique
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation, whole
+from reconciler.systems.postgres.rows import (
+    Duplicates,
+    Intent,
+    References,
+    alias,
+    full_name,
+    on_keys,
+    relation,
+    stored,
+    whole,
+)
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 
@@ -77,7 +87,7 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     columns = [q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]
     ties = [ident(k) for k in found.keys]
     if intent.by_whole:
-        digest = whole(intent.target.columns, intent.target.name.name)
+        digest = whole(stored(intent.target), intent.target.name.name)
         columns = [q("{h} || '/' || row_number() OVER (PARTITION BY {h}) AS k1", h=digest)]
         ties = [q('{} COLLATE "C"', ident(f"w{n}")) for n in range(len(intent.target.columns))] + ties
         columns += [q("{}.{}::text AS {}", name, ident(c), ident(f"w{n}")) for n, c in enumerate(intent.target.columns)]

@@ -19,7 +19,7 @@ from reconciler.plan.file import Plan, dumps
 from reconciler.plan.names import TableName
 from reconciler.plan.step import WHOLE, Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, Column, Table
-from reconciler.systems.postgres.rows import hmac_sql, relation, whole
+from reconciler.systems.postgres.rows import hmac_sql, relation, stored, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, q, raw
 
 LINES_A_BLOCK = 500
@@ -146,7 +146,7 @@ def number_rows(session: Session, item: Staged) -> None:
     session.run(q("TRUNCATE {}", item.numbered))
     session.run(
         q("INSERT INTO {w} SELECT x.ctid, {h} || '/' || row_number() OVER (PARTITION BY {h}) FROM {t} x WHERE {h} IN ({wanted})",
-          w=item.numbered, h=whole(item.table.columns, "x"), t=relation(item.table.name), wanted=wanted)
+          w=item.numbered, h=whole(item.step.columns, "x"), t=relation(item.table.name), wanted=wanted)
     )  # fmt: skip
     session.run(q("ANALYZE {}", item.numbered))
 
@@ -168,6 +168,9 @@ def _check_types(step: Step, table: Table) -> None:
             problems.append(f"{step.target}.{name}: planned {wanted}, found no such column")
         elif column.type != wanted:
             problems.append(f"{step.target}.{name}: planned {wanted}, found {column.type}")
+    if step.key == (WHOLE,) and step.verb is Verb.DELETE:
+        more = [name for name in stored(table) if name not in step.columns]
+        problems += [f"{step.target}.{name}: not planned, and tells rows apart" for name in more]
     if problems:
         raise Drift("columns are not what they were when the plan was made", details=tuple(problems))
 
