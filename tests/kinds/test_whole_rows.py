@@ -213,3 +213,23 @@ def test_rows_come_back_to_other_columns(bench: Bench, column: str) -> None:
     back = bench.undo(plan)
     assert bench.apply(back).converged
     assert bench.production.sql("SELECT count(*), to_regclass('gone') FROM t") == [(3, None)]
+
+
+def test_a_column_may_be_called_whole_row(bench: Bench) -> None:
+    bench.production.sql(
+        f"CREATE TABLE t (\"{WHOLE}\" int PRIMARY KEY, k text); INSERT INTO t VALUES (1, 'a'), (2, 'a')"
+    )
+    bench.spec(key())
+    assert [change.key for change in changes(bench.law(), "delete", "public.t")] == [("2",)]
+    bench.production.sql(f'DROP TABLE t CASCADE; CREATE TABLE t ("{WHOLE}" int, k text)')
+    assert "told apart" in refused(bench, key()).what
+
+
+def test_whatever_the_table_and_its_columns_are_called(bench: Bench) -> None:
+    for name in ("dup", "x", "ranked"):
+        bench.production.sql(
+            f"DROP TABLE IF EXISTS gone; CREATE TABLE {name} (k text, at int, whole int, k1 int, s1 text, g1 int, w0 int, rank int);"
+            f"INSERT INTO {name} (k, at) SELECT 'a', g % 2 FROM generate_series(1, 4) g"
+        )
+        bench.spec(key("keep: [{ at: highest }]\nwhere: whole IS NULL AND g1 IS NULL\n", table=name))
+        bench.law()

@@ -104,6 +104,7 @@ def _refuse_doubled(session: Session, item: Staged) -> None:
 
 def _refuse_miscounted(session: Session, item: Staged) -> None:
     """Equal rows go by a number: of more than there were some other would go, and behind fewer none comes back under its own."""
+    assert item.numbered
     deletes = item.step.verb is Verb.DELETE
     names = [ident("k1"), *([ident("s1")] if deletes and item.step.unique else [])]
     planned = join([q("SELECT split_part({0}, '/', 1) AS h, split_part({0}, '/', 2)::int8 AS n FROM {1}", name, item.temp)

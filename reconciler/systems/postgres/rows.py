@@ -186,7 +186,7 @@ class Intent:
     @property
     def by_whole(self) -> bool:
         """Whether its rows have no key but all they hold."""
-        return self.key == (WHOLE,)
+        return self.key == (WHOLE,) and WHOLE not in self.target.columns
 
     @property
     def live(self) -> Composable:

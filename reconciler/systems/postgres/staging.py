@@ -106,15 +106,20 @@ def stage(
         parts += [(name, f"{letter}{n}") for letter in "ba" for n, name in enumerate(names, 1)]
         masks = ", ''::text AS mb, ''::text AS ma"
     else:
-        by_whole = step.key == (WHOLE,)
+        by_whole = step.by_whole
         key = ((WHOLE, "k1"),) if by_whole else tuple((name, f"c{names.index(name) + 1}") for name in step.key)
         parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
         parts += [(WHOLE, "k1")] if by_whole else []
         if step.unique and step.verb is Verb.DELETE:  # the key of the row that stays, and why
             parts += [(name, f"s{n}") for n, name in enumerate(step.key, 1)]
         masks = ", ''::text AS rule" if step.unique and step.verb is Verb.DELETE else ""
+    unnamed = ("k1", "s1") if step.by_whole else ()
     selected = [
-        q("null::text AS {}" if name in (*step.sensitive, WHOLE) else "{1} AS {0}", ident(temp_name), ident(name))
+        q(
+            "null::text AS {}" if name in step.sensitive or temp_name in unnamed else "{1} AS {0}",
+            ident(temp_name),
+            ident(name),
+        )
         for name, temp_name in parts
     ]
     session.run(
@@ -130,7 +135,7 @@ def stage(
     if step.verb is not Verb.INSERT:
         session.run(q("ANALYZE {}", temp))
     item = Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
-    if step.key == (WHOLE,):
+    if step.by_whole:
         item.numbered = ident(f"rc_w_{number}")
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(table.name)))
         session.run(q("CREATE TEMP TABLE {} (at tid, whole text) ON COMMIT DROP", item.numbered))
@@ -168,7 +173,7 @@ def _check_types(step: Step, table: Table) -> None:
             problems.append(f"{step.target}.{name}: planned {wanted}, found no such column")
         elif column.type != wanted:
             problems.append(f"{step.target}.{name}: planned {wanted}, found {column.type}")
-    if step.key == (WHOLE,) and step.verb is Verb.DELETE:
+    if step.by_whole and step.verb is Verb.DELETE:
         more = [name for name in stored(table) if name not in step.columns]
         problems += [f"{step.target}.{name}: not planned, and tells rows apart" for name in more]
     if problems:
@@ -186,8 +191,8 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
     lines = plan.lines(step)
     side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
     row = _image_row(side, names) if side else partial(_update_row, names)
-    if (step.unique and step.verb is Verb.DELETE) or step.key == (WHOLE,):
-        row = partial(_named_row, str(side), names, whole=step.key == (WHOLE,))
+    if (step.unique and step.verb is Verb.DELETE) or step.by_whole:
+        row = partial(_named_row, str(side), names, whole=step.by_whole)
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
