@@ -122,7 +122,7 @@ def identity(table: Table, address: str, place: Location | None, *, or_whole: bo
     for unique in table.uniques:
         if unique.columns and not unique.predicate and all(table.columns[c].not_null for c in unique.columns):
             return unique.columns
-    if or_whole and table.kind == "r" and not table.referenced_by:
+    if or_whole and table.kind == "r" and not table.referenced_by and WHOLE not in table.columns:
         return (WHOLE,)
     raise ReconcilerError(
         f"{address}: rows of {full_name(table.name)} cannot be told apart",

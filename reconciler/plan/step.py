@@ -116,6 +116,11 @@ class Step:
         return self.id.partition("[")[0]
 
     @property
+    def by_whole(self) -> bool:
+        """Whether its rows have no key but all they hold; a column may bear that name too."""
+        return self.key == (WHOLE,) and WHOLE not in self.columns
+
+    @property
     def sensitive(self) -> tuple[str, ...]:
         return tuple(name for name, type_ in self.columns.items() if type_.endswith(" sensitive"))
 

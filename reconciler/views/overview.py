@@ -15,7 +15,7 @@ from typing import cast
 
 from reconciler.plan import rules
 from reconciler.plan.file import Plan
-from reconciler.plan.step import WHOLE, Change, Hazard, Image, Step, Verb
+from reconciler.plan.step import Change, Hazard, Image, Step, Verb
 from reconciler.views.definitions import OBJECT_VERBS, Definition, definition
 from reconciler.views.escape import cut, cut_middle, plain, split_values
 
@@ -252,7 +252,7 @@ def _more(count: int, noun: str) -> list[str]:
 
 def _example(step: Step, change: Change) -> Example:
     key = change.key[0] if len(change.key) == 1 else f"({', '.join(change.key)})"
-    if step.key == (WHOLE,):  # a digest says nothing to people: the values that make it a duplicate stand before it
+    if step.by_whole:  # a digest says nothing to people: the values that make it a duplicate stand before it
         image = change.before or change.after or {}
         key = f"{', '.join(str(image.get(name)) for name in step.unique or sorted(image))} · {key}"
     shown = cut_middle(key, _LONGEST_KEY)

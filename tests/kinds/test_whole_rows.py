@@ -153,3 +153,83 @@ def test_within_a_condition(bench: Bench) -> None:
     bench.spec(key("where: n > 0\n"))
     bench.law()
     assert bench.production.sql("SELECT k, n FROM t ORDER BY 2") == [("a", 0), ("a", 0), ("a", 0), ("a", 1)]
+
+
+def test_equals_that_have_come_since_stay(bench: Bench) -> None:
+    """Built apart, a key fails after the deletes: carried out again, the plan takes no more than it lists."""
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) VALUES ('a', 1), ('a', 2), ('a', 2)")
+    bench.spec(key("lock: online\nkeep: [{ n: lowest }]\n"))
+    plan = bench.plan()
+    bench.production.sql("INSERT INTO t (k, n) VALUES ('a', 2)")
+    for _ in range(2):
+        with pytest.raises(ReconcilerError) as caught:
+            bench.apply(plan)
+        assert caught.value.code is Exit.DRIFT and "equal rows" in caught.value.what
+        assert bench.production.sql("SELECT count(*) FROM t") == [(4,)]
+
+
+def test_no_more_come_back_than_went(bench: Bench) -> None:
+    """Without the row that stayed, those that come back would have other numbers, and come back again."""
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.apply(plan)
+    bench.production.sql("ALTER TABLE t DROP CONSTRAINT t_k_key")
+    last = app.undo(plan, bench.folder / "last.plan.jsonl", only_key=changes(plan, "delete", "public.t")[-1].key[0])
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(last)
+    assert caught.value.code is Exit.DRIFT
+    bench.production.sql("UPDATE t SET n = 7")
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(bench.undo(plan))
+    assert caught.value.code is Exit.DRIFT
+    assert bench.production.sql("SELECT n FROM t") == [(7,)]
+    assert bench.production.sql("SELECT count(*) FROM gone") == [(2,)]
+
+
+def test_a_column_that_has_come_since_tells_rows_apart(bench: Bench) -> None:
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.production.sql("ALTER TABLE t ADD COLUMN more serial")
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(plan)
+    assert caught.value.details == ("public.t.more: not planned, and tells rows apart",)
+    again = bench.plan()
+    bench.apply(again)
+    assert len(changes(again, "delete", "public.t")) == 2
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["ADD COLUMN more int DEFAULT 5", "ADD COLUMN more int GENERATED ALWAYS AS (n + 1) STORED", "DROP COLUMN d"],
+)
+def test_rows_come_back_to_other_columns(bench: Bench, column: str) -> None:
+    bench.production.sql(TABLE + "INSERT INTO t (k, n) SELECT 'a', 1 FROM generate_series(1, 3)")
+    bench.spec(key())
+    plan = bench.plan()
+    bench.apply(plan)
+    bench.production.sql(f"ALTER TABLE t {column}")
+    back = bench.undo(plan)
+    assert bench.apply(back).converged
+    assert bench.production.sql("SELECT count(*), to_regclass('gone') FROM t") == [(3, None)]
+
+
+def test_a_column_may_be_called_whole_row(bench: Bench) -> None:
+    bench.production.sql(
+        f"CREATE TABLE t (\"{WHOLE}\" int PRIMARY KEY, k text); INSERT INTO t VALUES (1, 'a'), (2, 'a')"
+    )
+    bench.spec(key())
+    assert [change.key for change in changes(bench.law(), "delete", "public.t")] == [("2",)]
+    bench.production.sql(f'DROP TABLE t CASCADE; CREATE TABLE t ("{WHOLE}" int, k text)')
+    assert "told apart" in refused(bench, key()).what
+
+
+def test_whatever_the_table_and_its_columns_are_called(bench: Bench) -> None:
+    for name in ("dup", "x", "ranked"):
+        bench.production.sql(
+            f"DROP TABLE IF EXISTS gone; CREATE TABLE {name} (k text, at int, whole int, k1 int, s1 text, g1 int, w0 int, rank int);"
+            f"INSERT INTO {name} (k, at) SELECT 'a', g % 2 FROM generate_series(1, 4) g"
+        )
+        bench.spec(key("keep: [{ at: highest }]\nwhere: whole IS NULL AND g1 IS NULL\n", table=name))
+        bench.law()

@@ -114,7 +114,7 @@ def from_archive(session: Session, item: Staged) -> None:
         session.run(
             q("DELETE FROM {a} WHERE ctid IN (SELECT at FROM (SELECT a.ctid AS at, {h} AS h, row_number() OVER (PARTITION BY {h}) AS n"
               " FROM {a} a WHERE a.plan_id = {plan}) x JOIN (SELECT split_part(k1, '/', 1) AS h, count(*) AS most FROM {p} p WHERE {open}"
-              " GROUP BY 1) y USING (h) WHERE n <= most)", a=relation(archive), h=whole(item.table.columns, "a"),
+              " GROUP BY 1) y USING (h) WHERE n <= most)", a=relation(archive), h=whole(item.step.columns, "a"),
               plan=lit(item.step.archived_by), p=item.temp, open=item.open_only if item.already else raw("true"))
         )  # fmt: skip
         return

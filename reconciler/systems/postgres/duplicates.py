@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.catalog import ForeignKey, Unique
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Duplicates, Intent, References, alias, full_name, on_keys, relation, whole
+from reconciler.systems.postgres.rows import (
+    Duplicates,
+    Intent,
+    References,
+    alias,
+    full_name,
+    on_keys,
+    relation,
+    stored,
+    whole,
+)
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 
@@ -77,7 +87,7 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     columns = [q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]
     ties = [ident(k) for k in found.keys]
     if intent.by_whole:
-        digest = whole(intent.target.columns, intent.target.name.name)
+        digest = whole(stored(intent.target), intent.target.name.name)
         columns = [q("{h} || '/' || row_number() OVER (PARTITION BY {h}) AS k1", h=digest)]
         ties = [q('{} COLLATE "C"', ident(f"w{n}")) for n in range(len(intent.target.columns))] + ties
         columns += [q("{}.{}::text AS {}", name, ident(c), ident(f"w{n}")) for n, c in enumerate(intent.target.columns)]
@@ -88,7 +98,7 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     order += ties
     equal = "IS NOT DISTINCT FROM" if source.nulls_equal else "="
     pairs = list(zip(source.key, groups, strict=True))
-    doubled = join([q("{}.{} {} dup.{}", name, ident(c), raw(equal), ident(g)) for c, g in pairs], " AND ")
+    doubled = join([q("{}.{} {} rc_dup.{}", name, ident(c), raw(equal), ident("rc_" + g)) for c, g in pairs], " AND ")
     same = join([q("s.{0} {1} l.{0}", ident(g), raw(equal)) for g in groups], " AND ")
     by = [
         q("WHEN l.{0} IS DISTINCT FROM s.{0} THEN {1}", ident(f"r{n}"), lit(n)) for n in range(1, len(source.rules) + 1)
@@ -109,12 +119,12 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     )
     session.run(q("ANALYZE {}", intent.temp("g")))
     session.run(
-        q("WITH base AS (SELECT {columns} FROM {t} AS {a} JOIN {dup} dup ON {doubled}{where}),"
+        q("WITH base AS (SELECT {columns} FROM {t} AS {a} JOIN {dup} rc_dup ({dups}) ON {doubled}{where}),"
           " ranked AS MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY {groups} ORDER BY {order}) AS rank FROM base),"
           " lost AS (SELECT {lk}, {sk}, l.rank, {rule} AS rule, {values} FROM ranked l JOIN ranked s ON s.rank = 1 AND {same}"
           " WHERE l.rank > 1)"
           " INSERT INTO {r} SELECT {out}, rank, rule, {ours}, {theirs} FROM lost",
-          dup=intent.temp("g"), t=table, a=name, where=where, columns=join(columns),
+          dup=intent.temp("g"), dups=join([ident("rc_" + g) for g in groups]), t=table, a=name, where=where, columns=join(columns),
           doubled=doubled, groups=join([ident(g) for g in groups]), order=join(order), same=same, rule=rule, r=intent.temp("r"),
           lk=join([q("l.{0}", ident(k)) for k in found.keys]),
           sk=join([q("s.{} AS {}", ident(k), ident("v" + k[1:])) for k in found.keys]),

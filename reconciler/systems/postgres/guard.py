@@ -87,6 +87,8 @@ def _refuse_doubled(session: Session, item: Staged) -> None:
     """A key that no unique index keeps may stand for several rows by now, of which the plan knows one."""
     if item.table.unique_on(item.step.key):
         return
+    if item.numbered:
+        _refuse_miscounted(session, item)
     keys = join([ident("p", temp) for _, temp in item.key])
     rows = session.rows(
         q("SELECT concat_ws(', ', {keys}), count(*) FROM {p} p JOIN {t} t ON {on} GROUP BY {keys} HAVING count(*) > 1 ORDER BY 1"
@@ -97,6 +99,35 @@ def _refuse_doubled(session: Session, item: Staged) -> None:
             f"keys of {item.step.target} stand for several rows now; nothing was changed on {session.name}",
             details=tuple(f"{item.step.target} ({key}): planned one row, found {count}" for key, count in rows),
             why="rows with the same key have come since the plan was made",
+        )
+
+
+def _refuse_miscounted(session: Session, item: Staged) -> None:
+    """Equal rows go by a number: of more than there were some other would go, and behind fewer none comes back under its own."""
+    assert item.numbered
+    deletes = item.step.verb is Verb.DELETE
+    names = [ident("k1"), *([ident("s1")] if deletes and item.step.unique else [])]
+    planned = join([q("SELECT split_part({0}, '/', 1) AS h, split_part({0}, '/', 2)::int8 AS n FROM {1}", name, item.temp)
+                    for name in names], " UNION ")  # fmt: skip
+    wrong = raw("live > planned") if deletes else raw("live < planned AND live + coming <> planned")
+    rows = session.rows(
+        q("SELECT h, planned, live, coming FROM (SELECT h, coalesce(l.live, 0) AS live, max(n) AS planned,"
+          " count(*) FILTER (WHERE n > coalesce(l.live, 0)) AS coming FROM ({planned}) y LEFT JOIN"
+          " (SELECT split_part(whole, '/', 1) AS h, count(*) AS live FROM {w} GROUP BY 1) l USING (h) GROUP BY h, l.live) c"
+          " WHERE {wrong} ORDER BY 1 LIMIT {most}", planned=planned, w=item.numbered, wrong=wrong, most=lit(NAMED))
+    )  # fmt: skip
+    if rows:
+        raise Drift(
+            f"equal rows of {item.step.target} are not as many as planned; nothing was changed on {session.name}",
+            details=tuple(
+                f"{item.step.target} ({h}): planned {most}, found {live}"
+                if deletes
+                else f"{item.step.target} ({h}): planned {most} in the end, found {live} and {coming} to come"
+                for h, most, live, coming in rows
+            ),
+            why="equal rows have come since the plan was made"
+            if deletes
+            else "rows they are equal to have changed or gone since, or have not come back themselves",
         )
 
 

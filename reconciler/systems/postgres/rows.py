@@ -186,7 +186,7 @@ class Intent:
     @property
     def by_whole(self) -> bool:
         """Whether its rows have no key but all they hold."""
-        return self.key == (WHOLE,)
+        return self.key == (WHOLE,) and WHOLE not in self.target.columns
 
     @property
     def live(self) -> Composable:
@@ -194,7 +194,7 @@ class Intent:
         if not self.by_whole:
             return relation(self.target.name)
         return q("(SELECT x.*, {h} || '/' || row_number() OVER (PARTITION BY {h}) AS {key} FROM {t} x WHERE {h} IN"
-                 " (SELECT split_part(k1, '/', 1) FROM {d}))", h=whole(self.target.columns, "x"), key=ident(WHOLE),
+                 " (SELECT split_part(k1, '/', 1) FROM {d}))", h=whole(stored(self.target), "x"), key=ident(WHOLE),
                  t=relation(self.target.name), d=self.temp("d"))  # fmt: skip
 
     def keyed(self, letter: str = "k") -> Composable:
@@ -222,9 +222,14 @@ def alias(name: TableName) -> Composable:
     return ident(name.name)
 
 
+def stored(table: Table) -> list[str]:
+    """The columns that are not generated from others."""
+    return [column.name for column in table.columns.values() if not column.generated]
+
+
 def whole(columns: Iterable[str], rows: str) -> Composable:
-    """What tells a row of a table without a key from others: all of it. Equal rows are numbered."""
-    return q("md5(ROW({})::text)", join([ident(rows, column) for column in columns]))
+    """What tells a row of a table without a key from others: all that is stored of it. Equal rows are numbered."""
+    return q("md5(ROW({})::text)", join([ident(rows, column) for column in sorted(columns)]))
 
 
 def key_names(count: int) -> tuple[str, ...]:

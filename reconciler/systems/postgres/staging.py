@@ -19,7 +19,7 @@ from reconciler.plan.file import Plan, dumps
 from reconciler.plan.names import TableName
 from reconciler.plan.step import WHOLE, Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, Column, Table
-from reconciler.systems.postgres.rows import hmac_sql, relation, whole
+from reconciler.systems.postgres.rows import hmac_sql, relation, stored, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, q, raw
 
 LINES_A_BLOCK = 500
@@ -106,15 +106,20 @@ def stage(
         parts += [(name, f"{letter}{n}") for letter in "ba" for n, name in enumerate(names, 1)]
         masks = ", ''::text AS mb, ''::text AS ma"
     else:
-        by_whole = step.key == (WHOLE,)
+        by_whole = step.by_whole
         key = ((WHOLE, "k1"),) if by_whole else tuple((name, f"c{names.index(name) + 1}") for name in step.key)
         parts = [(name, f"c{n}") for n, name in enumerate(names, 1)]
         parts += [(WHOLE, "k1")] if by_whole else []
         if step.unique and step.verb is Verb.DELETE:  # the key of the row that stays, and why
             parts += [(name, f"s{n}") for n, name in enumerate(step.key, 1)]
         masks = ", ''::text AS rule" if step.unique and step.verb is Verb.DELETE else ""
+    unnamed = ("k1", "s1") if step.by_whole else ()
     selected = [
-        q("null::text AS {}" if name in (*step.sensitive, WHOLE) else "{1} AS {0}", ident(temp_name), ident(name))
+        q(
+            "null::text AS {}" if name in step.sensitive or temp_name in unnamed else "{1} AS {0}",
+            ident(temp_name),
+            ident(name),
+        )
         for name, temp_name in parts
     ]
     session.run(
@@ -130,7 +135,7 @@ def stage(
     if step.verb is not Verb.INSERT:
         session.run(q("ANALYZE {}", temp))
     item = Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
-    if step.key == (WHOLE,):
+    if step.by_whole:
         item.numbered = ident(f"rc_w_{number}")
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(table.name)))
         session.run(q("CREATE TEMP TABLE {} (at tid, whole text) ON COMMIT DROP", item.numbered))
@@ -146,7 +151,7 @@ def number_rows(session: Session, item: Staged) -> None:
     session.run(q("TRUNCATE {}", item.numbered))
     session.run(
         q("INSERT INTO {w} SELECT x.ctid, {h} || '/' || row_number() OVER (PARTITION BY {h}) FROM {t} x WHERE {h} IN ({wanted})",
-          w=item.numbered, h=whole(item.table.columns, "x"), t=relation(item.table.name), wanted=wanted)
+          w=item.numbered, h=whole(item.step.columns, "x"), t=relation(item.table.name), wanted=wanted)
     )  # fmt: skip
     session.run(q("ANALYZE {}", item.numbered))
 
@@ -168,6 +173,9 @@ def _check_types(step: Step, table: Table) -> None:
             problems.append(f"{step.target}.{name}: planned {wanted}, found no such column")
         elif column.type != wanted:
             problems.append(f"{step.target}.{name}: planned {wanted}, found {column.type}")
+    if step.by_whole and step.verb is Verb.DELETE:
+        more = [name for name in stored(table) if name not in step.columns]
+        problems += [f"{step.target}.{name}: not planned, and tells rows apart" for name in more]
     if problems:
         raise Drift("columns are not what they were when the plan was made", details=tuple(problems))
 
@@ -183,8 +191,8 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
     lines = plan.lines(step)
     side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
     row = _image_row(side, names) if side else partial(_update_row, names)
-    if (step.unique and step.verb is Verb.DELETE) or step.key == (WHOLE,):
-        row = partial(_named_row, str(side), names, whole=step.key == (WHOLE,))
+    if (step.unique and step.verb is Verb.DELETE) or step.by_whole:
+        row = partial(_named_row, str(side), names, whole=step.by_whole)
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
