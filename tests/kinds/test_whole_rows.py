@@ -233,3 +233,18 @@ def test_whatever_the_table_and_its_columns_are_called(bench: Bench) -> None:
         )
         bench.spec(key("keep: [{ at: highest }]\nwhere: whole IS NULL AND g1 IS NULL\n", table=name))
         bench.law()
+
+
+@pytest.mark.parametrize("primary", ["", ", PRIMARY KEY (n)"])
+def test_a_trigger_that_takes_what_is_to_stay(bench: Bench, primary: str) -> None:
+    bench.production.sql(
+        f"CREATE TABLE t (k text, n int {primary}); INSERT INTO t VALUES ('a', 1), ('a', 2);"
+        " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM t WHERE n = 1; RETURN NULL; END $$;"
+        " CREATE TRIGGER tr AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+    bench.spec(key())
+    plan = bench.plan()
+    with pytest.raises(ReconcilerError) as caught:
+        bench.apply(plan)
+    assert caught.value.code is Exit.DRIFT and "were to stay are gone" in caught.value.what
+    assert bench.production.sql("SELECT count(*) FROM t") == [(2,)]

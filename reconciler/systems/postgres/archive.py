@@ -24,8 +24,11 @@ ARCHIVED = {
 """What an archive holds besides the columns of its table."""
 
 
-def refuse_lone(session: Session, item: Staged) -> None:
-    """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more."""
+def refuse_lone(session: Session, item: Staged, *, gone: bool = False) -> None:
+    """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more.
+
+    `gone`: the losers are, and what their images do not tell cannot be compared again.
+    """
     columns = [column.name for column in item.columns]
     staged = {
         name: ident("p", f"c{columns.index(name) + 1}")
@@ -35,6 +38,7 @@ def refuse_lone(session: Session, item: Staged) -> None:
     shared = [
         q("s.{0} IS NOT DISTINCT FROM {1}", ident(name), staged.get(name, ident("o", name)))
         for name in item.step.unique
+        if not gone or name in staged
     ]
     table = item.live
     of_key = table

@@ -86,6 +86,9 @@ def execute(
                 left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
                 with _passing(work, steps):
                     notes, outcome.unsettled = settle(session, left)
+                for item in left:
+                    if item.step.unique and item.step.verb is Verb.DELETE and item.todo:
+                        refuse_lone(session, item, gone=True)  # a trigger may have taken those that stay
                 outcome.notes += notes + writes_elsewhere(session, _written(steps))
             outcome.notes += objects.notes
             at_end(session)
