@@ -82,12 +82,13 @@ def execute(
                 judge(session, work.items)
                 work.looked = True
                 outcome = _write_all(work)
-            if work.looked or objects.of_step or any(t.fires for it in catalog.tables.values() for t in it.triggers):
+            fires = any(trigger.fires for table in catalog.tables.values() for trigger in table.triggers)
+            if work.looked or objects.of_step or fires:
                 left = [item for item in work.items if full_name(item.table.name) not in work.dropped]
                 with _passing(work, steps):
                     notes, outcome.unsettled = settle(session, left)
                 for item in left:
-                    if item.step.unique and item.step.verb is Verb.DELETE and item.todo:
+                    if fires and item.step.unique and item.step.verb is Verb.DELETE and item.todo:
                         refuse_lone(session, item, gone=True)  # a trigger may have taken those that stay
                 outcome.notes += notes + writes_elsewhere(session, _written(steps))
             outcome.notes += objects.notes

@@ -299,19 +299,16 @@ def json_key(expressions: Sequence[Composable], types: Sequence[str] = ()) -> Co
 
 Pair = tuple[str, Composable, Composable | None]
 """A column, its value, and the condition under which it stands in an image; None for always."""
-_CHAINED = 50
-"""So many terms stand side by side: each is a level of the server's stack."""
 
 
 def json_object(pairs: Sequence[Pair], types: Mapping[str, str] = MappingProxyType({})) -> Composable:
     """A row's image, sorted by column; its members' values are texts or null. `types` of those that are known."""
-    # By concatenation: PostgreSQL's JSON builders do not leave members out, and look each value's type up again for each row.
+    # As text: PostgreSQL's JSON builders do not leave members out, and look each value's type up again for each row.
     parts: list[Composable] = []
     for name, value, condition in sorted(pairs, key=lambda pair: pair[0]):
-        member = q("{} || {}", lit("," + _json_string(name) + ":"), json_text(value, types.get(name, "")))
-        parts.append(member if condition is None else q("CASE WHEN {} THEN {} ELSE '' END", condition, member))
-    chains = [q("({})", join(parts[at : at + _CHAINED], " || ")) for at in range(0, len(parts), _CHAINED)]
-    return q("'{{' || substr({}, 2) || '}}'", join(chains, " || ")) if parts else raw("'{}'")
+        member = q("{} || {}", lit(_json_string(name) + ":"), json_text(value, types.get(name, "")))
+        parts.append(member if condition is None else q("CASE WHEN {} THEN {} END", condition, member))
+    return q("'{{' || array_to_string(ARRAY[{}], ',') || '}}'", join(parts)) if parts else raw("'{}'")
 
 
 def _json_string(name: str) -> str:
