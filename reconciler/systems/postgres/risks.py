@@ -13,7 +13,7 @@ from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Duplicates, OnChanged, OnExtra, full_name, on_keys, relation
+from reconciler.systems.postgres.rows import OnChanged, OnExtra, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, q
 
 LONG_LOCK = 1_000_000
@@ -89,8 +89,6 @@ def _whole(session: Session, verb: Verb, founds: Sequence[Found], steps: Sequenc
     deletes = verb is Verb.DELETE
     if not founds or count < (_FEW if deletes else _MANY):
         return []
-    if deletes and any(isinstance(found.intent.finds, Duplicates) for found in founds):
-        return []  # one of them stays
     table = founds[0].intent.target.name
     kinds = q("('x')") if deletes else q("('c', 'n')")
     listed: list[Composable] = [
