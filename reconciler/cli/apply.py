@@ -57,14 +57,16 @@ def command(
 
     Nothing is done that the plan does not list. Running the same again is safe: what is done already stays as it is.
     """
-    from reconciler import app
-    from reconciler.cli.outcome import present_outcome
+    from reconciler.cli.saved import opening
 
     _check_duration("--lock-timeout", lock_timeout)
     _check_duration("--statement-timeout", statement_timeout)
-    saved = _is_saved(paths, variables)
+    saved = opening(paths[0]) if _is_saved(paths, variables) else None
+    from reconciler import app
+    from reconciler.cli.outcome import present_outcome
+
     if saved:
-        session, plan = session_without_specs(connections), app.open_plan(paths[0])
+        session, plan = session_without_specs(connections), saved()
     else:
         session = make_session(paths, variables, connections)
         plan = app.plan(session, out=None, only=(), exclude=(), now=None)

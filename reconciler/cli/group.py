@@ -5,6 +5,7 @@ Commands return an `Exit`, or nothing for success.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import sys
@@ -62,6 +63,7 @@ class Commands(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
+        gc.set_threshold(20_000)  # looking for circles in what is loaded takes a tenth of a command's start
         log.choose("text")
         # Out of click's own handling: its exit codes and messages are not ours.
         inner = cast("Callable[..., object]", super().main)

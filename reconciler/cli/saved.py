@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 from reconciler.cli.terminal import color_on_stdout, tell, write
-from reconciler.plan.file import Plan
-from reconciler.views import json, markdown, text
-from reconciler.views.overview import Examples
+from reconciler.plan.file import Plan, read
+
+
+def opening(path: Path) -> Callable[[], Plan]:
+    """Begin to read a plan: its digest is taken while the caller loads what it needs. What comes back waits for it."""
+    ended: list[Plan | BaseException] = []
+
+    def work() -> None:
+        try:
+            ended.append(read(path))
+        except BaseException as error:
+            ended.append(error)
+
+    def wait() -> Plan:
+        thread.join()
+        if isinstance(ended[0], BaseException):
+            raise ended[0]
+        return ended[0]
+
+    thread = Thread(target=work, daemon=True)  # Ctrl-C waits for nothing
+    thread.start()
+    return wait
 
 
 def present(plan: Plan, out: Path | None, *, as_json: bool = False, examples: str = "all") -> None:
     """Print a plan; where it was saved, write its Markdown beside it and say how to go on."""
+    from reconciler.views import json, markdown, text
+    from reconciler.views.overview import Examples
+
     write(json.render(plan) if as_json else [text.render(plan, color=color_on_stdout(), examples=Examples(examples))])
     if out is None:
         return

@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli.session import DEFAULT_SPECS, PathType, examples_option
 from reconciler.plan.errors import Location
-from reconciler.views import FORMATS
+from reconciler.views.formats import FORMATS
 
 
 @click.command("show")

@@ -304,35 +304,39 @@ def _read(path: Path, file: IO[bytes]) -> Plan:
         hazards=tuple(_hazard(it) for it in head["hazards"]),
         checks=tuple(Check(**it) for it in head.get("checks", ())),
     )
-    digest = hashlib.sha256()
     steps: list[Step] = []
     offsets: dict[str, int] = {}
-    while line := file.readline():
-        if line.startswith(b'{"step":'):
-            digest.update(line)
-            step = _parse_step(json.loads(line))
-            steps.append(step)
-            offsets[step.id] = file.tell()
-            _skip_changes(file, step, digest.update)
-        else:
-            break
+    begin = file.tell()
+    while (line := file.readline()).startswith(b'{"step":'):
+        step = _parse_step(json.loads(line))
+        steps.append(step)
+        offsets[step.id] = file.tell()
+        _skip_changes(file, step)
     end = json.loads(line)
     if end.get("end") is not True or not line.endswith(b"\n") or file.readline():
         raise _refused(path, "its end is not where it should be")
-    if end["sha256"] != digest.hexdigest() or head["id"] != _identify(header, digest.hexdigest()):
+    digest = _digest(file, begin, file.tell() - len(line))
+    if end["sha256"] != digest or head["id"] != _identify(header, digest):
         raise _refused(path, "it was changed after it was written: its digest does not fit")
     if end["changes"] != sum(step.count for step in steps):
         raise _refused(path, "its changes are not as many as its end line says")
     return Plan(path, head["id"], header, tuple(steps), offsets)
 
 
-def _skip_changes(file: IO[bytes], step: Step, update: Callable[[bytes], object]) -> None:
+def _skip_changes(file: IO[bytes], step: Step) -> None:
     prefix = change_prefix(step.id).encode()
     for _ in range(step.count):
-        line = file.readline()
-        if not line.startswith(prefix):
+        if not file.readline().startswith(prefix):
             raise ValueError("a change does not belong to its step")
-        update(line)
+
+
+def _digest(file: IO[bytes], begin: int, end: int) -> str:
+    """Of what lies between, in blocks that other threads need not wait for."""
+    digest = hashlib.sha256()
+    file.seek(begin)
+    for at in range(begin, end, _BLOCK):
+        digest.update(file.read(min(_BLOCK, end - at)))
+    return digest.hexdigest()
 
 
 def _parse_step(tree: dict[str, object]) -> Step:

@@ -113,19 +113,20 @@ def row_by_row(production: Database, backup: Database) -> float:
 def command(folder: Path, production: Database, backup: Database, *words: str) -> tuple[float, int]:
     """Seconds and peak megabytes of a whole command, start-up included."""
     environ = {**os.environ, "PRODUCTION_URL": production.dsn, "BACKUP_URL": backup.dsn}
-    begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, sys.executable, "-m", "reconciler", *words],
         cwd=folder, env=environ, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return time.perf_counter() - begin, int(done.stdout.split()[-1]) // 1024
+    took, peak = done.stdout.split()
+    return float(took), int(peak) // 1024
 
 
 # A process of its own in between: a child's peak counts from the size of the process it was forked from.
 _MEASURED = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+begin = time.perf_counter()
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 

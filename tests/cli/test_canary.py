@@ -21,7 +21,7 @@ import pytest
 from click.testing import Result
 
 from reconciler.embedded import Server
-from reconciler.views import FORMATS
+from reconciler.views.formats import FORMATS
 from tests.postgres import Database
 
 Run = Callable[..., Result]

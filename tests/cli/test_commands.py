@@ -19,7 +19,8 @@ from reconciler.plan.step import Check
 from reconciler.spec import json_schema, load
 from reconciler.systems.postgres.investigate import Investigation, Mass, Recorded
 from reconciler.systems.postgres.losses import Again, Lost
-from reconciler.views import FORMATS, markdown
+from reconciler.views import markdown
+from reconciler.views.formats import FORMATS
 from tests.cli.conftest import Applied, FakeApp, Node, Spec, Status, StepOutcome
 
 Run = Callable[..., Result]

@@ -15,10 +15,11 @@ from markdown_it import MarkdownIt
 
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.step import Check, Deferred, Hazard, Step, Verb
-from reconciler.views import FORMATS, dot, markdown, mermaid, text
+from reconciler.views import dot, markdown, mermaid, text
 from reconciler.views import json as json_view
 from reconciler.views.edges import direct
 from reconciler.views.fit import size
+from reconciler.views.formats import FORMATS
 from reconciler.views.overview import overview
 from tests.views.plans import NASTY, PRODUCTION, Row, inserts, make, step
 
