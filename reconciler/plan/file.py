@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, cast
@@ -23,6 +23,7 @@ from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
+_ID = 16  # characters
 _BLOCK = 1 << 17  # bytes at a time: larger ones are no faster
 
 
@@ -152,7 +153,7 @@ def parse_change(line: bytes | str) -> Change:
 
 
 def _identify(header: Header, digest: str) -> str:
-    return hashlib.sha256(f"{header_line(header, None)}\n{digest}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{header_line(header, None)}\n{digest}".encode()).hexdigest()[:_ID]
 
 
 Lines = Callable[[Callable[[bytes], object]], None]
@@ -224,52 +225,78 @@ class Plan:
         return {json.loads(reason): count for reason, count in sorted(counts.items())}
 
 
+class _Body:
+    """The lines of a plan on their way into its file: written, and their digest taken, beside whoever makes them."""
+
+    def __init__(self, file: IO[bytes], beside: ThreadPoolExecutor) -> None:
+        self.size = 0
+        self._file = file
+        self._beside = beside
+        self._digest = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._passed_on = 0
+        self._under_way: Future[None] | None = None
+
+    def add(self, data: bytes) -> None:
+        self._gathered.append(data)
+        self.size += len(data)
+        if self.size - self._passed_on >= _BLOCK:
+            self._pass_on()
+
+    def digest(self) -> str:
+        """Of all that was added, which is in the file then."""
+        self._pass_on().result()
+        return self._digest.hexdigest()
+
+    def _pass_on(self) -> Future[None]:
+        if self._under_way:
+            self._under_way.result()  # no more than one is waiting: what is held stays small
+        self._under_way = self._beside.submit(self._put, self._gathered)
+        self._gathered, self._passed_on = [], self.size
+        return self._under_way
+
+    def _put(self, blocks: list[bytes]) -> None:
+        for block in blocks if len(blocks) == 1 else [b"".join(blocks)]:
+            self._digest.update(block)
+            self._file.write(block)
+
+
 def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
     """Write a plan file whole or not at all; with no path, into a temporary file that the caller removes."""
     folder = path.parent if path else Path(tempfile.gettempdir())
     folder.mkdir(parents=True, exist_ok=True)
-    body_fd, body_name = tempfile.mkstemp(prefix=".reconciler-body-", dir=folder)
-    whole_fd, whole_name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
+    items = list(steps)
+    header = replace(header, summary=summarize(item.step for item in items))
+    head = (
+        f"{header_line(header, '0' * _ID)}\n".encode()
+    )  # as long as it will be with the id, which is known in the end
+    offsets: dict[str, int] = {}
+    handle, name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
     try:
-        with os.fdopen(body_fd, "w+b", buffering=_BLOCK) as body, os.fdopen(whole_fd, "wb") as whole:
-            digest = hashlib.sha256()
-            written: list[Step] = []
-            starts: dict[str, int] = {}
-            end = 0
-
-            def sink(data: bytes) -> None:
-                nonlocal end
-                digest.update(data)
-                end += body.write(data)
-
-            for item in steps:
-                sink(f"{step_line(item.step)}\n".encode())
-                starts[item.step.id] = end
-                item.lines(sink)
-                written.append(item.step)
-            header = replace(header, summary=summarize(written))
-            plan_id = _identify(header, digest.hexdigest())
-            head = f"{header_line(header, plan_id)}\n".encode()
-            whole.write(head)
-            body.seek(0)
-            shutil.copyfileobj(body, whole, _BLOCK)
-            total = sum(step.count for step in written)
-            whole.write(f"{dumps({'end': True, 'changes': total, 'sha256': digest.hexdigest()})}\n".encode())
-            whole.flush()
-            os.fsync(whole.fileno())
-        final = path or Path(whole_name)
+        with os.fdopen(handle, "wb", buffering=_BLOCK) as file, ThreadPoolExecutor(1) as beside:
+            file.write(head)
+            body = _Body(file, beside)
+            for item in items:
+                body.add(f"{step_line(item.step)}\n".encode())
+                offsets[item.step.id] = len(head) + body.size
+                item.lines(body.add)
+            digest = body.digest()
+            total = sum(item.step.count for item in items)
+            file.write(f"{dumps({'end': True, 'changes': total, 'sha256': digest})}\n".encode())
+            file.seek(0)
+            plan_id = _identify(header, digest)
+            file.write(f"{header_line(header, plan_id)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
         if path:
             umask = os.umask(0)
             os.umask(umask)
-            Path(whole_name).chmod(0o666 & ~umask)
-            Path(whole_name).replace(path)
-        offsets = {name: start + len(head) for name, start in starts.items()}
-        return Plan(final, plan_id, header, tuple(written), offsets)
+            Path(name).chmod(0o666 & ~umask)
+            Path(name).replace(path)
+        return Plan(path or Path(name), plan_id, header, tuple(item.step for item in items), offsets)
     except BaseException:
-        Path(whole_name).unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
         raise
-    finally:
-        Path(body_name).unlink(missing_ok=True)
 
 
 def summarize(steps: Iterable[Step]) -> dict[str, int]:
