@@ -7,7 +7,7 @@ Nothing is decided here about rows; only which relations are meant, and what the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
@@ -59,8 +59,7 @@ class NoTableError(ReconcilerError):
         self.table = name
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(NamedTuple):
     """A collection's intents; what must be said of tables the source lacks; what its scopes stand on."""
 
     intents: Sequence[Intent]

@@ -6,7 +6,6 @@ and what the database lacks to keep it so (`systems/postgres/structure.py` plans
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import LiteralString
 
 from reconciler.kinds.audits import sensitive_columns
@@ -162,7 +161,7 @@ def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table)
         where_forms=forms,
         nulls_equal=unique_key.nulls == "not_distinct",
         rules=tuple(
-            replace(it, shown=lit("(sensitive)")) if hidden else it
+            it._replace(shown=lit("(sensitive)")) if hidden else it
             for it in (_rule(world, address, session, table, n, rule) for n, rule in enumerate(unique_key.keep))
         ),
         archive=TableName(archive.schema or table.name.schema or "public", archive.name) if archive else None,

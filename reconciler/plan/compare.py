@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import cast
+from typing import NamedTuple, cast
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.file import Plan, parse_change
@@ -41,8 +41,7 @@ class How(StrEnum):
     SAME = "same"
 
 
-@dataclass(frozen=True)
-class ChangeDiff:
+class ChangeDiff(NamedTuple):
     """One change that is not as it was; `parts` are what differs in it with the value of the first and of the second plan."""
 
     how: How
@@ -68,8 +67,7 @@ class StepDiff:
         self.counts[how] += 1
 
 
-@dataclass(frozen=True)
-class PlanDiff:
+class PlanDiff(NamedTuple):
     """All that differs; `remarks` are sentences about what stands around the steps."""
 
     first: Plan

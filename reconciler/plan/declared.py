@@ -6,7 +6,7 @@ In: a statement. Out: pieces of its text. The server has the last word: what is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.plan.names import split_dotted
 from reconciler.plan.statements import Statement, Token, TokenKind
@@ -43,8 +43,7 @@ _SECOND = {
 }
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(NamedTuple):
     """The columns of a table with their types' text; with `more` there are others that the words do not name."""
 
     columns: tuple[tuple[str, str], ...]

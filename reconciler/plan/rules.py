@@ -8,9 +8,9 @@ already is shown and goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.step import Hazard
@@ -24,8 +24,7 @@ class Level(StrEnum):
     NOTE = "note"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """`kind` is the word a plan's hazards bear, `text` what it means."""
 
     id: str

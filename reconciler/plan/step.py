@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 Image = Mapping[str, object]  # of a row: column -> its text form, or None for SQL NULL
 
@@ -44,8 +45,7 @@ _GLYPHS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """The row that stays where a duplicate goes: its key, and what decided, of the one and of the other."""
 
     key: tuple[str, ...]
@@ -53,8 +53,7 @@ class Kept:
     over: str | None
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One thing. `before` is None for what is absent, `after` is None for what goes.
 
     `before` of an update holds the changed columns and those the decision read; `after` only the changed ones.
@@ -125,8 +124,7 @@ class Step:
         return tuple(name for name, type_ in self.columns.items() if type_.endswith(" sensitive"))
 
 
-@dataclass(frozen=True)
-class Deferred:
+class Deferred(NamedTuple):
     """A resource that can only be planned once an earlier step has been applied."""
 
     address: str

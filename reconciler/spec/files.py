@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.spec.allow import with_allowed
@@ -22,8 +22,7 @@ _NAME = re.compile(NAME)
 _SUFFIXES = (".yaml", ".yml")
 
 
-@dataclass(frozen=True)
-class Gathered:
+class Gathered(NamedTuple):
     """The merged tree; `whole` is false where a file could not be read, so that names may be missing."""
 
     root: MapNode

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from reconciler.plan.lexis import BLANK, DOLLAR, NUMBER, WORD, Malformed, comment, dollar_quoted, found, quote_within
 from reconciler.plan.lexis import quoted as quoted_piece
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A `:name` whose value is bound by the driver; `start` is its place in the text."""
 
     name: str
@@ -29,8 +28,7 @@ class _Kind(Enum):
     OTHER = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: _Kind
     text: str
     start: int

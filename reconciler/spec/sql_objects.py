@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -34,8 +34,7 @@ class SqlObjects(Resource):
     )
 
 
-@dataclass(frozen=True)
-class ObjectsFile:
+class ObjectsFile(NamedTuple):
     """The statements of a file, and where in it they stand."""
 
     source: Source

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.plan.kept import text_of
 from reconciler.plan.step import Change, Image, Verb
@@ -18,8 +18,7 @@ _MOST_LINES = 120
 _WIDEST = 160
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """What becomes of one object; `lines` begin with +, - or a blank, `more` of them are left out."""
 
     name: str

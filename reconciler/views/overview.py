@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
-from typing import cast
+from typing import NamedTuple, cast
 
 from reconciler.plan import rules
 from reconciler.plan.file import Plan
@@ -46,8 +45,7 @@ class Examples(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One change; `values` are column, before, after: of updates only, cut so that the difference is seen."""
 
     key: str
@@ -55,8 +53,7 @@ class Example:
     more_columns: int = 0
 
 
-@dataclass(frozen=True)
-class StepView:
+class StepView(NamedTuple):
     """One step; `columns` says what an update changes, with counts."""
 
     step: Step
@@ -81,8 +78,7 @@ class StepView:
         return amount(self.step.count, self.noun)
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """The steps of one resource on one target; objects stand together, their target is ''."""
 
     address: str
@@ -91,8 +87,7 @@ class Group:
     steps: tuple[StepView, ...]
 
 
-@dataclass(frozen=True)
-class Overview:
+class Overview(NamedTuple):
     """All that views say of a plan; `totals` and `transactions` are phrases."""
 
     plan: Plan

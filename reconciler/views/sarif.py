@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from reconciler.plan.errors import Location, ReconcilerError
@@ -33,8 +32,7 @@ _LONGEST = 1_000
 SarifLevel: TypeAlias = Literal["error", "warning", "note"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing to show; `allowed`: somebody said that it is meant."""
 
     rule: str

@@ -10,9 +10,8 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.files.writer import MANIFEST
@@ -28,8 +27,7 @@ _CUT = "it ends in the middle: was the file cut short?"
 _BLANK = bytes.maketrans(b"\n\r\t", b"   ")
 
 
-@dataclass(frozen=True)
-class FileSource:
+class FileSource(NamedTuple):
     """Where a table's rows are. `header` holds a CSV's columns."""
 
     lines: Callable[[], Iterator[bytes]]

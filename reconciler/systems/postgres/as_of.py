@@ -10,7 +10,7 @@ Invariant: all of it is set-based in the database; values go from the log's JSON
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -139,8 +139,8 @@ def as_of(
         ended += [q("INSERT INTO {} {}", v, untouched), q("ANALYZE {}", v)]
     else:
         made.append(q("CREATE TEMP VIEW {} AS {}", v, untouched))
-    past = replace(
-        table, name=TableName("pg_temp", f"rc_v_{number}"), columns={c.name: c for c in names}, uniques=(), triggers=()
+    past = table._replace(
+        name=TableName("pg_temp", f"rc_v_{number}"), columns={c.name: c for c in names}, uniques=(), triggers=()
     )
     return past, AsOf(
         session, made, filled, address, place, table, number, _gaps(log, table), _put_together(*about), ended

@@ -8,7 +8,7 @@ names of their columns, the logs people write themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
@@ -45,8 +45,7 @@ _JSON = ("json", "jsonb")
 _WORDS_OF_A_NAME = ("audit", "log", "history", "record_version")
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(NamedTuple):
     """A log's table and what its columns are called; every expression is over the alias `l`."""
 
     table: Table

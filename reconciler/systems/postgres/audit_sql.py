@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from reconciler.plan.names import LONGEST, TableName
 from reconciler.systems.postgres.rows import relation
@@ -95,8 +94,7 @@ _INDEXES = {
 """Records come in the order of time, and by the hundred thousand: other kinds of indexes would cost more than all the rest of a record."""
 
 
-@dataclass(frozen=True)
-class Audited:
+class Audited(NamedTuple):
     """A table whose changes are recorded. `columns` None: all of them; `changed`: of updates what differs."""
 
     table: TableName
@@ -205,8 +203,7 @@ def indexes(session: Session, log: TableName) -> list[tuple[str, str]]:
     return made
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A partition of a log: its name, its bounds as the catalog says them, and whether it is older than what is kept."""
 
     name: str

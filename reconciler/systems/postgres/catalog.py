@@ -9,15 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.session import Row, Session
 
 
-@dataclass(frozen=True)
-class Type:
+class Type(NamedTuple):
     """What can be done with a type's values."""
 
     equal: bool
@@ -32,8 +30,7 @@ class Type:
     """
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     name: str
     type: str
     not_null: bool
@@ -46,8 +43,7 @@ class Column:
     traits: Type
 
 
-@dataclass(frozen=True)
-class Unique:
+class Unique(NamedTuple):
     """A unique index; `columns` is empty where an expression is part of it."""
 
     name: str
@@ -61,8 +57,7 @@ class Unique:
     """Every column that a value, an expression or the predicate reads."""
 
 
-@dataclass(frozen=True)
-class ForeignKey:
+class ForeignKey(NamedTuple):
     name: str
     child: TableName
     columns: tuple[str, ...]
@@ -88,8 +83,7 @@ class ForeignKey:
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
-@dataclass(frozen=True)
-class Trigger:
+class Trigger(NamedTuple):
     name: str
     mode: str
     """'O' fires in ordinary sessions, 'A' always, 'R' on replicas only, 'D' disabled."""
@@ -117,8 +111,7 @@ class Trigger:
         return tuple(dict.fromkeys(found))
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     oid: int
     name: TableName
     kind: str
@@ -143,8 +136,7 @@ class Table:
         return any(set(u.columns) == wanted and not u.predicate and not u.deferrable for u in self.uniques)
 
 
-@dataclass(frozen=True)
-class Catalog:
+class Catalog(NamedTuple):
     tables: Mapping[TableName, Table]
 
     def find(self, name: TableName) -> Table | None:

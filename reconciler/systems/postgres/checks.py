@@ -8,7 +8,7 @@ back. Values stay PostgreSQL's text, and PostgreSQL alone compares them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -57,8 +57,7 @@ class Filled:
     where: tuple[Part, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     address: str
     connection: str
     asks: Query | Filled

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
@@ -91,8 +91,7 @@ class Reach:
         self.run([statement for it in components for statement in self.filled.get(it, ())])
 
 
-@dataclass(frozen=True)
-class _Side:
+class _Side(NamedTuple):
     catalog: Catalog
     roots: Mapping[TableName, Composable]
     tables: Sequence[TableName]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.paired import (
@@ -23,8 +24,7 @@ FINDINGS = ("missing_in_db", "missing_in_storage", "stale", "wrong_form", "dupli
 """Each a file of `status --csv`."""
 
 
-@dataclass(frozen=True)
-class Signing:
+class Signing(NamedTuple):
     """A column with a signed URL, and for how long one must be and is good."""
 
     column: str
@@ -65,8 +65,7 @@ class Described:
     limit: str
 
 
-@dataclass(frozen=True)
-class RowsOf:
+class RowsOf(NamedTuple):
     """The rows that are there, of another intent's objects."""
 
     of: Intent

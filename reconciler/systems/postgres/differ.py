@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -103,7 +102,7 @@ def _find_candidates(session: Session, found: Found) -> int:
     columns = compared
     if isinstance(intent.source, TableSource):
         of_source = intent.source.table.columns
-        columns = tuple(replace(c, type=of_source[c.name].type) for c in compared)
+        columns = tuple(c._replace(type=of_source[c.name].type) for c in compared)
     source = _side(
         intent.key,
         source_relation(intent),
@@ -159,7 +158,7 @@ def _identical(
     name = alias(intent.target.name)
     key = [intent.target.columns[c] for c in intent.key]
     of_source = intent.source.table.columns
-    source_key = [replace(c, type=of_source[c.name].type) for c in key]
+    source_key = [c._replace(type=of_source[c.name].type) for c in key]
     compared = () if intent.on_changed is OnChanged.KEEP else found.compared
     all_source_types = {**source_types, **{c.name: c.type for c in key}}
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import psycopg
 
@@ -33,8 +33,7 @@ from reconciler.systems.postgres.structure import build_apart
 from reconciler.systems.postgres.violations import violated
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     application_name: str
     lock_timeout: str = "10s"
     statement_timeout: str = "0"

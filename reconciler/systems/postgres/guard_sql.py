@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -27,8 +26,7 @@ SQLSTATE = "RCG01"
 SETTING = "reconciler.allow"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a guard refuses; `protect` is a condition over the table's columns, as the server spells it with all names qualified."""
 
     guard: str
@@ -39,7 +37,7 @@ class Limits:
 
     def told(self) -> str:
         """As the argument of a trigger, to be read again from the catalog."""
-        members = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        members = {name: value for name, value in self._asdict().items() if value not in (None, False)}
         return json.dumps(members, sort_keys=True)
 
     @property

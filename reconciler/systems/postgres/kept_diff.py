@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from reconciler.plan.file import Planned, planned
 from reconciler.plan.kept import grants_of, text_of
@@ -22,8 +23,7 @@ from reconciler.systems.postgres.kept import KEPT_KINDS, image_now
 from reconciler.systems.postgres.session import Session
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """An object, as its image says or, without one, gone; `why` it goes, and what is lost with it."""
 
     kind: str
@@ -33,8 +33,7 @@ class Wanted:
     loses: str = ""
 
 
-@dataclass(frozen=True)
-class KeptChange:
+class KeptChange(NamedTuple):
     verb: Verb
     wanted: Wanted
     before: Image | None

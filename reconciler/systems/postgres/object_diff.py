@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import psycopg
 
@@ -29,8 +30,7 @@ from reconciler.systems.postgres.routines import NOT_YET, Routine
 from reconciler.systems.postgres.session import Session, explain, scrub
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(NamedTuple):
     """The statements of one resource; `place` gives the location of a character of their file."""
 
     address: str
@@ -42,8 +42,7 @@ class Declared:
     protect: bool = False
 
 
-@dataclass(frozen=True)
-class ObjectChange:
+class ObjectChange(NamedTuple):
     verb: Verb
     kind: str
     name: str

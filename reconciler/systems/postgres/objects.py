@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import LiteralString, Protocol
+from typing import LiteralString, NamedTuple, Protocol
 
 import psycopg
 
@@ -106,8 +106,7 @@ class TriggerKind(Named):
         session.run(q("DROP TRIGGER {} ON {}", ident(trigger), ident(schema, table)))
 
 
-@dataclass(frozen=True)
-class RoutineKind:
+class RoutineKind(NamedTuple):
     """A function or procedure: compared by the definition the server makes of its statement."""
 
     word: str

@@ -9,7 +9,7 @@ Invariants: a pair that is not there is right in every way; names are compared b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.rows import Compare, Intent, alias, differ_sql, key_names, on_keys, relation
@@ -22,8 +22,7 @@ LISTED = {"size": "int8", "etag": "text", "mime": "text", "created_at": "timesta
 """What an inventory says of an object besides its name."""
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """Which objects are meant, and how rows name them: the form first, then wrong ones."""
 
     bucket: str
@@ -33,8 +32,7 @@ class Names:
     forms: Sequence[Form]
 
 
-@dataclass(frozen=True)
-class Paired:
+class Paired(NamedTuple):
     """What was counted on the way."""
 
     objects: int
@@ -76,8 +74,7 @@ def listed(session: Session, inventory: Inventory, table: Composable) -> Composa
     return table
 
 
-@dataclass(frozen=True)
-class Lacking:
+class Lacking(NamedTuple):
     """A column of rows in scope that may not do: a test of its text and the object's name, true where it does not."""
 
     column: str

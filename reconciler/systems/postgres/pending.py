@@ -6,7 +6,7 @@ Invariant: nothing is written, and no row passes through Python but those that a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 
@@ -20,8 +20,7 @@ from reconciler.systems.postgres.session import Composable, Session, ident, join
 _LOCK = 0x63616C6C
 
 
-@dataclass(frozen=True)
-class Watched:
+class Watched(NamedTuple):
     """A table's rows by their keys, and what makes them pending or done; the conditions are proven."""
 
     table: Table

@@ -6,8 +6,7 @@ Invariant: to learn them the statement is run for a temporary routine and taken 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -41,8 +40,7 @@ _SETTINGS = ("gin_fuzzy_search_limit", "geqo_seed")
 _OTHER_SIGNATURE = (psycopg.errors.InvalidFunctionDefinition, psycopg.errors.WrongObjectType)
 
 
-@dataclass(frozen=True)
-class Routine:
+class Routine(NamedTuple):
     word: str
     """function or procedure."""
     identity: str

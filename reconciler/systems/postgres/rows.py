@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -58,8 +58,7 @@ class ValuesAre(StrEnum):
     CSV = "csv"
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """Which rows are meant: an optional WITH clause and a condition over the table under its own name."""
 
     where: Composable | None = None
@@ -91,8 +90,7 @@ class LinesSource:
 NO_SOURCE = LinesSource(lambda: iter(()), ValuesAre.NATURAL, "the table itself")
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule of who survives among duplicates."""
 
     name: str

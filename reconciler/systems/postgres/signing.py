@@ -7,7 +7,7 @@ Invariant: a row whose URL is for its object and good for long enough is left as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.described import Signing
@@ -19,8 +19,7 @@ from reconciler.systems.postgres.spellings import Piece, spelled
 BATCH = 1000
 
 
-@dataclass(frozen=True)
-class SignedRows:
+class SignedRows(NamedTuple):
     """The rows whose URLs are kept."""
 
     table: Table

@@ -8,8 +8,7 @@ Invariant: nothing that exists is replaced, and what holds values is never dropp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -23,8 +22,7 @@ from reconciler.systems.postgres.rows import Duplicates, Intent, full_name, rela
 from reconciler.systems.postgres.session import Composable, Row, Session, ident, join, q, raw
 
 
-@dataclass(frozen=True)
-class Lacking:
+class Lacking(NamedTuple):
     """What the database lacks for a unique key: steps before the losers go, steps after, sentences."""
 
     before: tuple[Planned, ...] = ()

@@ -7,9 +7,8 @@ import io
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.storage.interface import Content, Outcome, Storage
@@ -18,8 +17,7 @@ BLOCK = 1 << 18
 _IN_MEMORY = 1 << 22
 
 
-@dataclass(frozen=True)
-class Digest:
+class Digest(NamedTuple):
     size: int
     md5: str
 

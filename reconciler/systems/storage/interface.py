@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from reconciler.plan.errors import ReconcilerError
 
@@ -16,8 +16,7 @@ Content: TypeAlias = bytes | Path | Callable[[], BinaryIO]
 """The bytes of an object; they may be read more than once, so a stream is given by what opens it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """One object as its storage lists it. What the storage does not say is None; times are ISO text under UTC, to the millisecond."""
 
     name: str
@@ -60,8 +59,7 @@ class Signed:
         return f"Signed({len(self.urls)} urls, missing={self.missing!r})"
 
 
-@dataclass(frozen=True)
-class Removed:
+class Removed(NamedTuple):
     """The names that went, and those that were not there."""
 
     removed: tuple[str, ...]

@@ -6,14 +6,12 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 _TOKEN = re.compile(r"[?&]token=([A-Za-z0-9_.=-]+)")
 
 
-@dataclass(frozen=True)
-class SignedUrl:
+class SignedUrl(NamedTuple):
     """What a signed URL is for, and until when (seconds since 1970)."""
 
     bucket: str
