@@ -63,7 +63,6 @@ class Commands(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        gc.set_threshold(20_000)  # looking for circles in what is loaded takes a tenth of a command's start
         log.choose("text")
         # Out of click's own handling: its exit codes and messages are not ours.
         inner = cast("Callable[..., object]", super().main)
@@ -73,9 +72,11 @@ class Commands(click.Group):
 
         if not standalone_mode:
             return run()
+        gc.set_threshold(20_000)  # looking for circles in what is loaded takes a tenth of a command's start
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # an arrow must not end a run on an old terminal
         with ended_like_ctrl_c():
             code = leave(run)
+        gc.freeze()  # nor on the way out, which would take as long again
         sys.exit(code)
