@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
+from functools import cache
 
 from reconciler.plan.errors import ReconcilerError
 
@@ -11,7 +12,6 @@ _KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$@=;:+,?-]+")
 _BUCKET = re.compile(r"[A-Za-z0-9_!.*'() &$@=;:+,?-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST = 1024
-_MIMES = mimetypes.MimeTypes()  # Python's own table: the machine's must not decide
 
 
 def checked(name: str) -> str:
@@ -52,8 +52,13 @@ def order(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
+@cache
+def _mimes() -> mimetypes.MimeTypes:
+    return mimetypes.MimeTypes()  # Python's own table: the machine's must not decide
+
+
 def mime_of(name: str) -> str:
-    return _MIMES.guess_type(name.replace("?", "_"), strict=True)[0] or "application/octet-stream"
+    return _mimes().guess_type(name.replace("?", "_"), strict=True)[0] or "application/octet-stream"
 
 
 def _bad(name: str, why: str) -> ReconcilerError:

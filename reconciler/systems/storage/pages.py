@@ -9,6 +9,7 @@ The client's `list_v2` makes times of texts and hides what else the page says: t
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -213,8 +214,10 @@ class _Pages:
                 raise
             if not down and (guess := _guess(response.content)):
                 self.ask_ahead(guess, limit)
+            text = response.content.decode()
+            del response  # beside what is made of it one copy is enough
             try:
-                return _Page(response.json())
+                return _Page(json.loads(text))
             except (KeyError, TypeError, AttributeError):
                 raise Garbled("not a page") from None
 
