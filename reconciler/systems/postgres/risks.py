@@ -14,7 +14,7 @@ from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import OnChanged, OnExtra, full_name, on_keys, relation
-from reconciler.systems.postgres.session import Composable, Session, ident, join, q
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q
 
 LONG_LOCK = 1_000_000
 """Rows from which building an index takes long enough to be asked about."""
@@ -70,9 +70,11 @@ def _newer(session: Session, found: Found, step: str) -> list[Hazard]:
     if not found.changed or not known or intent.finds or intent.on_changed is not OnChanged.UPDATE:
         return []
     ahead = join([q("t.{0} > s.{0}", ident(c.name)) for c in known], " OR ")
+    # Only where a clock differs at all, which is known already.
+    moved = join([q("d.m[{}]", lit(n)) for n, c in enumerate(found.compared, 1) if c in known], " OR ")
     count = session.value(
-        q("SELECT count(*) FROM {d} d JOIN {s} s ON {ds} JOIN {t} t ON {dt} WHERE d.kind = 'c' AND ({ahead})",
-          d=intent.temp("d"), s=intent.temp("s"), ds=on_keys("d", found.keys, "s", intent.key), t=relation(intent.target.name),
+        q("SELECT count(*) FROM {d} d JOIN {s} s ON {ds} JOIN {t} t ON {dt} WHERE d.kind = 'c' AND ({moved}) AND ({ahead})",
+          moved=moved, d=intent.temp("d"), s=intent.temp("s"), ds=on_keys("d", found.keys, "s", intent.key), t=relation(intent.target.name),
           dt=on_keys("d", found.keys, "t", intent.key), ahead=ahead)
     )  # fmt: skip
     names = " or ".join(c.name for c in known)
