@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -238,6 +239,16 @@ def test_a_bucket_has_a_plain_name(world: World) -> None:
     for bucket in ("", ".", "..", "a/b", "../x", "a%2f", "é", "a\nb"):
         with pytest.raises(ReconcilerError, match="cannot be the name of a bucket"):
             list(world.storage.inventory(bucket))
+
+
+def test_folders_may_lie_as_deep_as_names_are_long(world: World) -> None:
+    names = world.seed(["a/" * depth + "x.png" for depth in (0, 1, 250)])
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)  # what is as deep as that is not gone into
+    try:
+        assert [it.name for it in world.storage.inventory(world.bucket)] == sorted(names)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_a_fingerprint_tells_buckets_apart_and_nothing_else(world: World) -> None:

@@ -34,12 +34,21 @@ class _Entry:
 
 def objects(http: Http, bucket: str, prefix: str, head: Callable[[str], Object | None]) -> Iterator[Object]:
     """By the bytes of their names."""
-    yield from _walk(http, bucket, "", prefix, head, doubtful=False)
+    levels = [_folder(http, bucket, "", doubtful=False)]
+    while levels:
+        if (found := next(levels[-1], None)) is None:
+            levels.pop()
+            continue
+        entry, doubtful = found
+        if entry.found is None:
+            if entry.name.startswith(prefix) or prefix.startswith(entry.name):
+                levels.append(_folder(http, bucket, entry.name, doubtful=doubtful))
+        elif entry.name.startswith(prefix) and (there := head(entry.name) if doubtful else entry.found):
+            yield there
 
 
-def _walk(
-    http: Http, bucket: str, folder: str, prefix: str, head: Callable[[str], Object | None], *, doubtful: bool
-) -> Iterator[Object]:
+def _folder(http: Http, bucket: str, folder: str, *, doubtful: bool) -> Iterator[tuple[_Entry, bool]]:
+    """What one folder holds, each with whether it may be another folder's."""
     entries = _entries(http, bucket, folder)
     if doubtful:
         entries = list({entry.name: entry for entry in entries}.values())
@@ -49,12 +58,7 @@ def _walk(
         raise incomplete(http.connection, bucket, "a folder that was listed has no entries")
     shared = _alike([entry.name[len(folder) : -1] for entry in entries if entry.found is None])
     for entry in entries:
-        if entry.found is None:
-            if entry.name.startswith(prefix) or prefix.startswith(entry.name):
-                unsure = doubtful or entry.name[len(folder) : -1] in shared
-                yield from _walk(http, bucket, entry.name, prefix, head, doubtful=unsure)
-        elif entry.name.startswith(prefix) and (found := head(entry.name) if doubtful else entry.found):
-            yield found
+        yield entry, doubtful or (entry.found is None and entry.name[len(folder) : -1] in shared)
 
 
 def _entries(http: Http, bucket: str, folder: str) -> list[_Entry]:

@@ -18,10 +18,27 @@ PART = ".reconciler-"
 
 def walk(connection: str, folder: Path, bucket: str, prefix: str) -> Iterator[Object]:
     """A folder stands where its name with a slash stands: so the whole comes out in order, holding one folder a level."""
-    yield from _folder(connection, os.fspath(folder), bucket, "", prefix)
+    levels = [_entries(connection, os.fspath(folder), bucket, "", prefix)]
+    while levels:
+        if (found := next(levels[-1], None)) is None:
+            levels.pop()
+            continue
+        name, entry = found
+        if name.endswith("/"):
+            levels.append(_entries(connection, entry.path, bucket, name, prefix))
+            continue
+        try:
+            yield described(name, entry.stat(follow_symlinks=False))
+        except FileNotFoundError:
+            continue  # it went meanwhile
+        except OSError as error:
+            raise _failed(connection, bucket, name, error) from None
 
 
-def _folder(connection: str, folder: str, bucket: str, above: str, prefix: str) -> Iterator[Object]:
+def _entries(
+    connection: str, folder: str, bucket: str, above: str, prefix: str
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """What one folder holds that can lead to the prefix; names of folders end with a slash."""
     entries: list[tuple[bytes, str, os.DirEntry[str]]] = []
     try:
         with os.scandir(folder) as found:
@@ -41,22 +58,9 @@ def _folder(connection: str, folder: str, bucket: str, above: str, prefix: str) 
                     raise _refused(connection, bucket, name, "it is neither a file nor a folder")
                 entries.append((name.encode(), name, entry))
     except OSError as error:
-        raise ReconcilerError(
-            f"listing bucket {bucket} failed on {connection}", where=above or None, why=error.strerror
-        ) from None
+        raise _failed(connection, bucket, above or None, error) from None
     entries.sort(key=lambda each: each[0])
-    for _, name, entry in entries:
-        if name.endswith("/"):
-            yield from _folder(connection, entry.path, bucket, name, prefix)
-            continue
-        try:
-            yield described(name, entry.stat(follow_symlinks=False))
-        except FileNotFoundError:
-            continue  # it went meanwhile
-        except OSError as error:
-            raise ReconcilerError(
-                f"listing bucket {bucket} failed on {connection}", where=name, why=error.strerror
-            ) from None
+    return iter([(name, entry) for _, name, entry in entries])
 
 
 def described(name: str, found: os.stat_result) -> Object:
@@ -74,6 +78,10 @@ def _text(connection: str, bucket: str, name: str) -> str:
     except UnicodeEncodeError:
         raise _refused(connection, bucket, ascii(name), "its name is no UTF-8") from None
     return name
+
+
+def _failed(connection: str, bucket: str, where: str | None, error: OSError) -> ReconcilerError:
+    return ReconcilerError(f"listing bucket {bucket} failed on {connection}", where=where, why=error.strerror)
 
 
 def _refused(connection: str, bucket: str, name: str, why: str) -> ReconcilerError:
