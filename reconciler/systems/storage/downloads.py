@@ -6,12 +6,14 @@ The client's `download` holds the whole object in memory and never tries again.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 
 from reconciler.systems.storage.http import Busy, Http, Refused, told
 from reconciler.systems.web import httpx
 
 _PARTIAL = 206
+_RANGE = re.compile(r"bytes (\d+)-")
 SERVER_ERRORS = 4
 """So many 500 in a row are no passing fault: a row without bytes answers like that for ever."""
 
@@ -23,13 +25,13 @@ def blocks(http: Http, bucket: str, name: str, path: str, size: Callable[[], int
     while True:
         response = http.patiently(doing, _begin(http, path, done, etag))
         etag = response.headers.get("etag") or etag
-        skip = 0 if response.status_code == _PARTIAL else done
-        whole = _whole(response, done - skip)
-        error: httpx.TransportError | None = None
-        began = done
+        start = _start(response, done)
+        whole = _whole(response, start)
+        error: Exception | None = None if start <= done else ValueError("the rest begins too late")
+        skip, began = done - start, done
         with contextlib.closing(response):
             try:
-                for block in response.iter_raw():
+                for block in response.iter_raw() if error is None else ():
                     fresh = block[skip:]
                     skip -= len(block) - len(fresh)
                     done += len(fresh)
@@ -68,6 +70,14 @@ def _begin(http: Http, path: str, start: int, expected: str | None) -> Callable[
         return response
 
     return begin
+
+
+def _start(response: httpx.Response, asked: int) -> int:
+    """Where the answer's bytes begin: a part may be larger than was asked for, and a server may know no parts."""
+    if response.status_code != _PARTIAL:
+        return 0
+    found = _RANGE.match(response.headers.get("content-range", ""))
+    return int(found[1]) if found else asked
 
 
 def _whole(response: httpx.Response, before: int) -> int | None:
