@@ -15,6 +15,7 @@ from reconciler.systems.storage import Storage, pages, supabase
 from reconciler.systems.storage import crawl as by_folders
 from reconciler.systems.storage.http import Patience
 from tests.storage.double import Double
+from tests.storage.faults import Tamper
 from tests.storage.worlds import World
 
 HASTY = Patience(first=0.0005, longest=0.001, tries=3, deadline=5)
@@ -67,6 +68,20 @@ def shortened(answer: Answer, keep: int, *, last: bool) -> Answer:
     )
 
 
+def in_pages(at: int, times: int, wrong: Callable[[Answer, Answer], object]) -> Tamper:
+    """From the `at`-th page on so many answers are what is made of them and of the ones before."""
+    seen: list[Answer] = []
+
+    def tamper(path: str, given: object) -> object:
+        if "/object/list" not in path:
+            return given
+        seen.append(answer := cast("Answer", given))
+        number = len(seen) - 1
+        return wrong(answer, seen[max(0, number - 1)]) if at <= number < at + times else answer
+
+    return tamper
+
+
 @LAW
 @given(
     at=st.integers(0, 16),
@@ -85,16 +100,8 @@ def test_a_page_that_lacks_something(
     nothing at all cannot be told from an empty bucket."""
     assume(not (at == keep == 0 and times > 1 and how in ("shortened", "last")))
     world, storage = shared(way)
-    seen: list[Answer] = []
 
-    def tamper(path: str, given: object) -> object:
-        if "/object/list" not in path:
-            return given
-        answer = cast("Answer", given)
-        seen.append(answer)
-        number = len(seen) - 1
-        if not at <= number < at + times:
-            return answer
+    def wrong(answer: Answer, before: Answer) -> object:
         match how:
             case "shortened" | "last":
                 return shortened(answer, keep, last=how == "last")
@@ -105,11 +112,11 @@ def test_a_page_that_lacks_something(
                 objects = answer if isinstance(answer, list) else answer["objects"]
                 return [*reversed(objects)] if isinstance(answer, list) else {**answer, "objects": [*reversed(objects)]}
             case "repeated":
-                return seen[max(0, number - 1)]
+                return before
             case _:
                 return {"message": "maintenance"}
 
-    world.double.tamper(tamper)
+    world.double.tamper(in_pages(at, times, wrong))
     try:
         assert listed(storage, world.bucket) in (NAMES, None)
     finally:
