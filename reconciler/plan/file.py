@@ -8,6 +8,7 @@ Invariant: a file whose digest or id does not fit is refused, so what is applied
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
 
 FORMAT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write says, without naming its file, where no more fits."""
 _ID = 16  # characters
 _BLOCK = 1 << 19
 """Bytes that are written and digested at a time: threads wait for each other at each, so fewer are better, but all are held."""
@@ -269,9 +272,7 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
     items = list(steps)
     header = replace(header, summary=summarize(item.step for item in items))
-    head = (
-        f"{header_line(header, '0' * _ID)}\n".encode()
-    )  # as long as it will be with the id, which is known in the end
+    head = f"{header_line(header, '0' * _ID)}\n".encode()  # as long as with the id, which is known in the end
     offsets: dict[str, int] = {}
     handle, name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
     try:
@@ -296,8 +297,10 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
             Path(name).chmod(0o666 & ~umask)
             Path(name).replace(path)
         return Plan(path or Path(name), plan_id, header, tuple(item.step for item in items), offsets)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _unwritten(path or folder, error) from None
         raise
 
 
@@ -313,10 +316,17 @@ def read(path: Path) -> Plan:
     """Open a plan file, refusing one that was edited, cut short or written by a newer version."""
     try:
         with path.open("rb") as file:
+            if not file.seekable():
+                raise ReconcilerError(
+                    "cannot read the plan: it is a pipe",
+                    where=str(path),
+                    why="a plan is read more than once: to be checked, and to be carried out",
+                    todo="save it in a file and name that",
+                )
             return _read(path, file)
     except OSError as error:
         raise ReconcilerError(f"cannot read the plan: {error.strerror}", where=str(path)) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _refused(path, "it is not a plan file, or not all of it is there") from None
 
 
@@ -391,6 +401,15 @@ def _parse_step(tree: dict[str, object]) -> Step:
         loses=cast("str", tree.get("loses", "")),
         passes=tuple(fields.get("passes", ())),
         undo_passes=tuple(fields.get("undo_passes", ())),
+    )
+
+
+def _unwritten(place: Path, error: OSError) -> ReconcilerError:
+    return ReconcilerError(
+        f"cannot write the plan: {error.strerror}",
+        where=str(place),
+        why="the disk, or what you may use of it, is full; nothing is left of what was written",
+        todo="make room, or write the plan elsewhere: -o for one that is kept, TMPDIR for one that is not",
     )
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.plan.file import Header, change_line, parse_change, planned, read, write
+from reconciler.plan.file import Header, Planned, change_line, parse_change, planned, read, write
 from reconciler.plan.invert import invert, invert_change
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.step import Change, Deferred, Hazard, Step, Verb
@@ -135,3 +140,74 @@ def test_a_plan_cut_anywhere_is_refused(cut: int) -> None:
         path.write_bytes(path.read_bytes()[:-cut])
         with pytest.raises(ReconcilerError, match="refused"):
             read(path)
+
+
+def test_a_plan_that_nests_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.plan.jsonl"
+    path.write_bytes(b"[" * 100_000)
+    with pytest.raises(ReconcilerError, match="refused"):
+        read(path)
+
+
+def test_a_plan_in_a_pipe_is_told_to_be_saved(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.plan.jsonl", Header(), [])
+    reads, writes = os.pipe()
+    os.write(writes, source.path.read_bytes())
+    os.close(writes)
+    try:
+        with pytest.raises(ReconcilerError, match="it is a pipe") as caught:
+            read(Path(f"/dev/fd/{reads}"))
+    finally:
+        os.close(reads)
+    assert caught.value.todo
+
+
+@pytest.fixture
+def small_disk() -> Iterator[int]:
+    """No file may become larger than this: a full disk, as far as a write is told."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    most = 3_000_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        yield most
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("short_by", [10, 10_000_000])
+def test_a_full_disk_leaves_the_plan_that_was_there(tmp_path: Path, small_disk: int, short_by: int) -> None:
+    path = tmp_path / "a.plan.jsonl"
+    path.write_text("the one before")
+    threads = threading.active_count()
+
+    def lines(sink: Callable[[bytes], object]) -> None:
+        left = small_disk + short_by
+        while left > 0:
+            sink(b"x" * min(left, 100_000))
+            left -= 100_000
+
+    with pytest.raises(ReconcilerError, match="cannot write the plan: File too large") as caught:
+        write(path, Header(), [Planned(step("t"), lines)])
+    assert (caught.value.where, bool(caught.value.todo)) == (str(path), True)
+    assert [it.name for it in tmp_path.iterdir()] == ["a.plan.jsonl"]
+    assert path.read_text() == "the one before"
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("sent", [0, 1, 100_000])
+@pytest.mark.parametrize("error", [ReconcilerError, KeyboardInterrupt, OSError])
+def test_lines_that_end_in_an_error_leave_nothing(tmp_path: Path, sent: int, error: type[BaseException]) -> None:
+    mine = error("the source went away")
+    threads = threading.active_count()
+
+    def lines(sink: Callable[[bytes], object]) -> None:
+        for _ in range(sent):
+            sink(b"a line of a change\n")
+        raise mine
+
+    with pytest.raises(error) as caught:
+        write(tmp_path / "a.plan.jsonl", Header(), [Planned(step("t"), lines)])
+    assert caught.value is mine
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
