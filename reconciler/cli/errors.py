@@ -48,6 +48,7 @@ def leave(run: Callable[[], object]) -> int:
         code = run()
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
+        exec("")  # else `python -m` takes one that came within an exec, as of a dataclass, for one that nobody caught
         _say(INTERRUPTED, Exit.INTERRUPTED)
         return Exit.INTERRUPTED
     except click.ClickException as error:

@@ -179,3 +179,24 @@ def test_an_old_terminal_is_no_error(app: FakeApp) -> None:
     env = environ(PYTHONIOENCODING="latin-1")
     done = subprocess.run([sys.executable, "-c", SHOW, "x.plan.jsonl"], capture_output=True, env=env, check=True)
     assert rb"k1, k2, k3, \u2026 1 more" in done.stdout
+
+
+INTERRUPTED = """
+import reconciler.app as app
+from reconciler.cli import main
+
+def open_plan(path):
+    exec("raise KeyboardInterrupt")  # as one that comes while a dataclass is made
+
+app.open_plan = open_plan
+main(["show", "x.plan.jsonl"])
+"""
+
+
+def test_an_interrupt_within_code_made_of_text_leaves_with_its_code_too(app: FakeApp) -> None:
+    app.make(Path("x.plan.jsonl"))
+    Path("interrupted.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "interrupted"]  # only Python's own -m looks at what it holds for unhandled
+    done = subprocess.run(command, capture_output=True, text=True, env=environ(), check=False)
+    assert done.returncode == 130, done.stderr
+    assert "running the same again is safe" in done.stderr
