@@ -14,12 +14,13 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
+from reconciler.plan.body import BLOCK, Body
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
@@ -28,8 +29,6 @@ FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write says, without naming its file, where no more fits."""
 _ID = 16  # characters
-_BLOCK = 1 << 19
-"""Bytes that are written and digested at a time: threads wait for each other at each, so fewer are better, but all are held."""
 
 
 @dataclass(frozen=True)
@@ -230,42 +229,6 @@ class Plan:
         return {json.loads(reason): count for reason, count in sorted(counts.items())}
 
 
-class _Body:
-    """The lines of a plan on their way into its file: written, and their digest taken, beside whoever makes them."""
-
-    def __init__(self, file: IO[bytes], beside: ThreadPoolExecutor) -> None:
-        self.size = 0
-        self._file = file
-        self._beside = beside
-        self._digest = hashlib.sha256()
-        self._gathered: list[bytes] = []
-        self._passed_on = 0
-        self._under_way: Future[None] | None = None
-
-    def add(self, data: bytes) -> None:
-        self._gathered.append(data)
-        self.size += len(data)
-        if self.size - self._passed_on >= _BLOCK:
-            self._pass_on()
-
-    def digest(self) -> str:
-        """Of all that was added, which is in the file then."""
-        self._pass_on().result()
-        return self._digest.hexdigest()
-
-    def _pass_on(self) -> Future[None]:
-        if self._under_way:
-            self._under_way.result()  # no more than one is waiting: what is held stays small
-        self._under_way = self._beside.submit(self._put, self._gathered)
-        self._gathered, self._passed_on = [], self.size
-        return self._under_way
-
-    def _put(self, blocks: list[bytes]) -> None:
-        for block in blocks if len(blocks) == 1 else [b"".join(blocks)]:
-            self._digest.update(block)
-            self._file.write(block)
-
-
 def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
     """Write a plan file whole or not at all; with no path, into a temporary file that the caller removes."""
     folder = path.parent if path else Path(tempfile.gettempdir())
@@ -276,9 +239,9 @@ def write(path: Path | None, header: Header, steps: Iterable[Planned]) -> Plan:
     offsets: dict[str, int] = {}
     handle, name = tempfile.mkstemp(prefix=".reconciler-plan-", suffix=".plan.jsonl", dir=folder)
     try:
-        with os.fdopen(handle, "wb", buffering=_BLOCK) as file, ThreadPoolExecutor(1) as beside:
+        with os.fdopen(handle, "wb", buffering=BLOCK) as file, ThreadPoolExecutor(1) as beside:
             file.write(head)
-            body = _Body(file, beside)
+            body = Body(file, beside)
             for item in items:
                 body.add(f"{step_line(item.step)}\n".encode())
                 offsets[item.step.id] = len(head) + body.size
@@ -373,7 +336,7 @@ def _digest(file: BufferedReader, begin: int, end: int) -> str:
     """Of what lies between."""
     digest = hashlib.sha256()
     file.seek(begin)
-    with memoryview(bytearray(4 * _BLOCK)) as block:
+    with memoryview(bytearray(4 * BLOCK)) as block:
         for at in range(begin, end, len(block)):
             digest.update(block[: file.readinto(block[: end - at])])
     return digest.hexdigest()
