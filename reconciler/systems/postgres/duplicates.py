@@ -93,7 +93,7 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
         columns += [q("{}.{}::text AS {}", name, ident(c), ident(f"w{n}")) for n, c in enumerate(intent.target.columns)]
     columns += [q("{}.{} AS {}", name, ident(c), ident(g)) for c, g in zip(source.key, groups, strict=True)]
     for n, rule in enumerate(source.rules, 1):
-        columns += [q("{} AS {}", rule.by, ident(f"r{n}")), q("({})::text AS {}", rule.shown, ident(f"q{n}"))]
+        columns += [q("{} AS {}", rule.by, ident(f"r{n}")), q("({}) AS {}", rule.shown, ident(f"q{n}"))]
     order = [q("{} {}", ident(f"r{n}"), raw(rule.order)) for n, rule in enumerate(source.rules, 1)]
     order += ties
     equal = "IS NOT DISTINCT FROM" if source.nulls_equal else "="
@@ -157,11 +157,11 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
 
 
 def _deciding(side: str, rules: int) -> Composable:
+    """The value that decided, as text: of all others none is made."""
     if not rules:
         return raw("null")
-    return q(
-        "CASE rule {} END", join([q("WHEN {} THEN {}", lit(n), ident(f"{side}{n}")) for n in range(1, rules + 1)], " ")
-    )
+    cases = [q("WHEN {} THEN {}::text", lit(n), ident(f"{side}{n}")) for n in range(1, rules + 1)]
+    return q("CASE rule {} END", join(cases, " "))
 
 
 def _lead(session: Session, intent: Intent, source: References) -> Found:
