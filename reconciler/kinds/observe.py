@@ -42,7 +42,7 @@ from reconciler.spec import (
 )
 from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.described import Described
-from reconciler.systems.postgres.described_find import find_described
+from reconciler.systems.postgres.described_all import find_described
 from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.planner import load, observe, prepare

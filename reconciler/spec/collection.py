@@ -170,12 +170,6 @@ class RowOptions(Strict):
         'scope such as "5%", rounded down.',
     )
 
-    def deletable(self, rows: int) -> int:
-        """How many of `rows` rows in the scope may be deleted."""
-        if isinstance(self.max_delete, int):
-            return self.max_delete
-        return int(Fraction(self.max_delete[:-1]) * rows / 100)
-
     def missing_parent(self, column: str) -> Literal["fail", "null", "skip"]:
         """What to do with a row whose foreign key in this column leads nowhere."""
         match self.on_missing_parent:

@@ -51,7 +51,7 @@ def test_rows_that_are_generated(bench: Bench) -> None:
     bench.production.sql(TABLE)
     bench.spec(key("keep: [{ n: highest }]\n"))
 
-    @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(ROWS)
     def law(rows: list[tuple[str, str, str]]) -> None:
         bench.production.sql("DROP TABLE IF EXISTS gone; DROP TABLE t;" + TABLE)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from reconciler.plan.errors import ReconcilerError
+from reconciler.plan.limit import most
 from reconciler.plan.names import TableName
 from reconciler.spec import (
     Cascade,
@@ -66,7 +68,7 @@ def test_cascade_and_the_options_of_its_tables(load_text: Loader) -> None:
     assert comments.on_missing_parent == "null"
     assert comments.compare == "exact"
     assert comments.key == ("uri",)
-    assert [comments.deletable(rows) for rows in (0, 10, 20, 199)] == [0, 0, 1, 9]
+    assert [most(str(comments.max_delete), partial(int, rows)) for rows in (0, 10, 20, 199)] == [0, 0, 1, 9]
     assert everything.options(TableName("app", "tags")).triggers == "off"
     assert everything.options(TableName("other", "tags")).triggers == "fire"
     assert everything.on_changed is None

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from fractions import Fraction
 from typing import IO, cast
 
 from reconciler.plan.errors import Exit, Location, ReconcilerError
+from reconciler.plan.limit import most
 from reconciler.systems.pds import blobs, records, syntax
 from reconciler.systems.pds.blobs import Reference
 from reconciler.systems.pds.inventory import MANY, bodies, everything, inventory
@@ -209,12 +209,11 @@ def _records(session: Session, wanted: Wanted, found: Compared) -> Iterator[Reco
 
 def check_limit(found: Compared) -> None:
     """Deletes stay within `max_delete`; who only counts need not ask."""
-    limit = found.wanted.max_delete
-    most = int(Fraction(limit[:-1]) * found.scope / 100) if limit.endswith("%") else int(limit)
-    found.over = most if len(found.deletes) > most else None
+    limit = most(found.wanted.max_delete, lambda: found.scope)
+    found.over = limit if len(found.deletes) > limit else None
     if found.over is not None and not found.wanted.unlimited:
         raise ReconcilerError(
-            f"{found.wanted.address} would delete {len(found.deletes)} records; max_delete allows {most}",
+            f"{found.wanted.address} would delete {len(found.deletes)} records; max_delete allows {limit}",
             where=found.wanted.place,
             why="the source lacks them",
             todo=f"if that is meant, say max_delete: {len(found.deletes)}",

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from itertools import combinations, islice
+from itertools import islice
 from tempfile import TemporaryFile
 
 import psycopg
 
 from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.limit import most
 from reconciler.systems.postgres.catalog import Column
-from reconciler.systems.postgres.described import Described, Objects, RowsOf, Signing
+from reconciler.systems.postgres.described import Described, Objects, Signing
 from reconciler.systems.postgres.differ import changed_flags
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.object_values import filled, unbound, why_invalid
@@ -33,42 +33,15 @@ from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, 
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
 from reconciler.systems.postgres.spellings import loose_stem, read_name, spelled, stem
 
-
-def find_described(session: Session, intents: Sequence[Intent]) -> list[Objects]:
-    """Every `Described` intent, with the intent of its rows."""
-    rows = {it.finds.of.number: it for it in intents if isinstance(it.finds, RowsOf)}
-    found = [
-        _Finding(session, it, rows[it.number], it.finds).run() for it in intents if isinstance(it.finds, Described)
-    ]
-    for one, other in combinations(found, 2):
-        _refuse_shared(session, one, other)
-    return found
-
-
-def _refuse_shared(session: Session, one: Objects, other: Objects) -> None:
-    """Two resources must not write the same rows."""
-    if one.intent.target.name != other.intent.target.name:
-        return
-    for first, second in ((one.new, other.new), (one.rows, other.rows)):
-        if first.intent.key != second.intent.key:
-            continue
-        same = on_keys("a", first.keys, "b", second.keys)
-        if session.value(
-            q("SELECT EXISTS (SELECT FROM {} a JOIN {} b ON {})", first.intent.temp("d"), second.intent.temp("d"), same)
-        ):
-            raise ReconcilerError(
-                f"{one.intent.address} and {other.intent.address} would write the same rows of {full_name(one.intent.target.name)}",
-                where=other.intent.place, why="both mean the same objects", todo="narrow `prefix`, `match` or `where` of one of them",
-            )  # fmt: skip
-
-
 _LOST_AT_ONCE = 1000
 _HERE = raw("n.mine AND n.form >= 0 AND n.meant AND n.there AND NOT n.lost")
 _GONE = raw("n.mine AND n.form >= 0 AND n.meant AND NOT (n.there AND NOT n.lost)")
 """Rows in scope whose object is there, and those whose object should be here and is not."""
 
 
-class _Finding:
+class Finding:
+    """One resource beside its rows."""
+
     def __init__(self, session: Session, new: Intent, rows: Intent, source: Described) -> None:
         self.session, self.new, self.rows, self.source = session, new, rows, source
         self.result = Objects(new, Found(rows), Found(new))
@@ -397,8 +370,7 @@ class _Finding:
             if self.result.rows.extra
             else (self.result.counts.get("remove", 0), "objects")
         )
-        text, all_ = self.source.limit, self.result.total if what == "objects" else self.paired.rows
-        limit = int(Fraction(text[:-1]) * all_ / 100) if text.endswith("%") else int(text)
+        limit = most(self.source.limit, lambda: self.result.total if what == "objects" else self.paired.rows)
         if going > limit:
             self.result.rows.refused = ReconcilerError(
                 f"{self.new.address} would delete {going} {what}; max_delete allows {limit}", where=self.new.place,

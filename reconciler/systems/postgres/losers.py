@@ -7,9 +7,10 @@ Invariant: of each key exactly one row stays, whatever goes along with the other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
+from functools import partial
 
 from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.limit import most
 from reconciler.plan.step import Hazard
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import Duplicates, References, full_name, relation
@@ -77,11 +78,9 @@ def _check_limit(session: Session, found: Found, source: Duplicates, founds: Seq
     going = found.extra + along
     if source.limit is None:
         limit = found.extra + asked if source.archive else 0
-    elif source.limit.endswith("%"):
-        rows = session.value(q("SELECT count(*) FROM {}", relation(intent.target.name)))
-        limit = int(Fraction(source.limit[:-1]) * rows / 100)
     else:
-        limit = int(source.limit)
+        everything = q("SELECT count(*) FROM {}", relation(intent.target.name))
+        limit = most(source.limit, partial(session.value, everything))
     if going > limit and intent.unlimited:
         text = f"{going} rows are deleted, and max_delete allows {limit}"
         return [Hazard("delete-over-limit", intent.address, text, going)]

@@ -6,10 +6,11 @@ In parts, because a read-only transaction cannot create even a temporary table: 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.limit import most
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Hazard, Step, Verb
 from reconciler.systems.postgres.cascades import bystander, follow_deletes, reached_by_deletes
@@ -22,7 +23,7 @@ from reconciler.systems.postgres.found import Found, settle_columns, temporary_t
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
 from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.losers import check_losers, protected
-from reconciler.systems.postgres.risks import lock_kind, more_risks
+from reconciler.systems.postgres.risks import add_risks, lock_kind
 from reconciler.systems.postgres.rows import (
     Duplicates,
     Intent,
@@ -189,8 +190,7 @@ def steps_of(session: Session, catalog: Catalog, founds: Sequence[Found]) -> Emi
         )
     _structure(session, catalog, founds, of_table, out)
     _edges(founds, of_table, freed, emptied, out)
-    _risks(founds, of_table, out)
-    more_risks(session, founds, of_table, out)
+    add_risks(session, founds, of_table, out)
     check_limits(session, founds, out)
     return out
 
@@ -289,61 +289,6 @@ def _edges(
             must(moved, inserts + pointing)
 
 
-def _risks(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted) -> None:
-    events = {Verb.INSERT: "INSERT", Verb.UPDATE: "UPDATE", Verb.DELETE: "DELETE"}
-    written = {full_name(name) for name, _ in of_table}
-    tables = _tables(founds)
-    for (name, verb), steps in sorted(of_table.items(), key=lambda item: (item[0][0], item[0][1].value)):
-        table = tables[name]
-        count = sum(step.count for step in steps)
-        if verb is Verb.DELETE:
-            out.hazards.append(
-                Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count, steps[0].id)
-            )
-            for key in table.referenced_by:
-                if not key.indexed:
-                    text = f"{full_name(key.child)} has no index on {', '.join(key.columns)} ({key.name}): each delete reads it whole"
-                    out.hazards.append(Hazard("unindexed-foreign-key", steps[0].address, text, count, steps[0].id))
-        if steps[0].triggers == "off":
-            continue
-        for trigger in table.triggers:
-            if trigger.fires and events[verb] in trigger.events:
-                out.hazards.append(
-                    Hazard(
-                        "trigger",
-                        steps[0].address,
-                        _trigger_text(name, trigger.name, verb, trigger.writes(), written),
-                        count,
-                        steps[0].id,
-                    )
-                )
-    for found in founds:
-        hidden = found.intent.sensitive & {c.name for c in found.written}
-        if hidden and (found.changed or found.extra):
-            text = f"values of {', '.join(sorted(hidden))} are not in the plan: undo cannot bring them back"
-            out.hazards += [
-                Hazard("irreversible", found.intent.address, text, count, found.intent.step_id(verb))
-                for verb, count in (("update", found.changed), ("delete", found.extra))
-                if count
-            ]
-
-
-def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], planned: set[str]) -> str:
-    head = f"trigger {trigger} on {full_name(table)}"
-    if not writes:
-        return f"{head} fires on {verb.value}"
-    places = [(full_name(table), w.removeprefix("NEW.")) if w.startswith("NEW.") else _place(w) for w in writes]
-    inside = all(where in planned for where, _ in places)
-    end = "settled in the same transaction" if inside else "what it writes outside of this plan is reported by apply"
-    return f"{head} writes {', '.join('.'.join(part for part in place if part) for place in places)}: {end}"
-
-
-def _place(written: str) -> tuple[str, str]:
-    """`documents.recommend_count`, as a trigger's function spells it, as (public.documents, recommend_count)."""
-    table, _, column = written.replace('"', "").partition(" ")
-    return (table if "." in table else f"public.{table}"), column
-
-
 def check_limits(session: Session, founds: Sequence[Found], out: Emitted) -> None:
     """Deletes stay within `max_delete` of their resource, cascades counted."""
     by_address: dict[str, list[Found]] = {}
@@ -378,7 +323,7 @@ def check_limits(session: Session, founds: Sequence[Found], out: Emitted) -> Non
             for found in founds
             if found.extra
         )
-        limit = sum(_limit(session, found) for found in deleting)
+        limit = sum(most(it.intent.max_delete, partial(scope_count, session, it.intent)) for it in deleting)
         if own + along > limit:
             if deleting[0].intent.unlimited:
                 text = f"{own + along} rows are deleted, and max_delete allows {limit}"
@@ -392,10 +337,3 @@ def check_limits(session: Session, founds: Sequence[Found], out: Emitted) -> Non
                 code=Exit.LIMIT,
                 rule="R001",
             )
-
-
-def _limit(session: Session, found: Found) -> int:
-    text = found.intent.max_delete
-    if not text.endswith("%"):
-        return int(text)
-    return int(Fraction(text[:-1]) * scope_count(session, found.intent) / 100)

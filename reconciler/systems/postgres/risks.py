@@ -1,4 +1,4 @@
-"""Risks that are asked of the rows: what goes along with deletes, what is newer than its source, whole tables.
+"""Risks of steps of rows: what the catalog tells of triggers and keys, and what is asked of the rows themselves.
 
 In: what was found, with its differences in temporary tables. Out: hazards, each at its step.
 Invariant: each question is answered inside the database, and asked only where rows change or go.
@@ -31,7 +31,71 @@ def lock_kind(rows: int, *, online: bool) -> str:
     return "long-lock" if rows >= LONG_LOCK and not online else "lock"
 
 
-def more_risks(
+def add_risks(
+    session: Session, founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted
+) -> None:
+    """Every risk of the steps of rows."""
+    _known(founds, of_table, out)
+    _asked(session, founds, of_table, out)
+
+
+def _known(founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted) -> None:
+    """What the catalog tells already."""
+    events = {Verb.INSERT: "INSERT", Verb.UPDATE: "UPDATE", Verb.DELETE: "DELETE"}
+    written = {full_name(name) for name, _ in of_table}
+    tables = {found.intent.target.name: found.intent.target for found in founds}
+    for (name, verb), steps in sorted(of_table.items(), key=lambda item: (item[0][0], item[0][1].value)):
+        table = tables[name]
+        count = sum(step.count for step in steps)
+        if verb is Verb.DELETE:
+            out.hazards.append(
+                Hazard("delete", steps[0].address, f"{count} rows of {full_name(name)} are deleted", count, steps[0].id)
+            )
+            for key in table.referenced_by:
+                if not key.indexed:
+                    text = f"{full_name(key.child)} has no index on {', '.join(key.columns)} ({key.name}): each delete reads it whole"
+                    out.hazards.append(Hazard("unindexed-foreign-key", steps[0].address, text, count, steps[0].id))
+        if steps[0].triggers == "off":
+            continue
+        for trigger in table.triggers:
+            if trigger.fires and events[verb] in trigger.events:
+                out.hazards.append(
+                    Hazard(
+                        "trigger",
+                        steps[0].address,
+                        _trigger_text(name, trigger.name, verb, trigger.writes(), written),
+                        count,
+                        steps[0].id,
+                    )
+                )
+    for found in founds:
+        hidden = found.intent.sensitive & {c.name for c in found.written}
+        if hidden and (found.changed or found.extra):
+            text = f"values of {', '.join(sorted(hidden))} are not in the plan: undo cannot bring them back"
+            out.hazards += [
+                Hazard("irreversible", found.intent.address, text, count, found.intent.step_id(verb))
+                for verb, count in (("update", found.changed), ("delete", found.extra))
+                if count
+            ]
+
+
+def _trigger_text(table: TableName, trigger: str, verb: Verb, writes: tuple[str, ...], planned: set[str]) -> str:
+    head = f"trigger {trigger} on {full_name(table)}"
+    if not writes:
+        return f"{head} fires on {verb.value}"
+    places = [(full_name(table), w.removeprefix("NEW.")) if w.startswith("NEW.") else _place(w) for w in writes]
+    inside = all(where in planned for where, _ in places)
+    end = "settled in the same transaction" if inside else "what it writes outside of this plan is reported by apply"
+    return f"{head} writes {', '.join('.'.join(part for part in place if part) for place in places)}: {end}"
+
+
+def _place(written: str) -> tuple[str, str]:
+    """`documents.recommend_count`, as a trigger's function spells it, as (public.documents, recommend_count)."""
+    table, _, column = written.replace('"', "").partition(" ")
+    return (table if "." in table else f"public.{table}"), column
+
+
+def _asked(
     session: Session, founds: Sequence[Found], of_table: Mapping[tuple[TableName, Verb], list[Step]], out: Emitted
 ) -> None:
     """What the catalog alone cannot tell."""
