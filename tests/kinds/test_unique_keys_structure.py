@@ -153,6 +153,17 @@ def test_columns_of_a_key_in_another_order(bench: Bench) -> None:
     assert summary(bench.plan()) == {}
 
 
+def test_an_index_that_compares_otherwise_than_its_column_does_not_keep_the_key(bench: Bench) -> None:
+    bench.production.sql(
+        "CREATE COLLATION loose (provider = libc, locale = 'C');"
+        "UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose';"
+        "CREATE TABLE t (id int PRIMARY KEY, k text COLLATE loose, v text); INSERT INTO t VALUES (1, 'a', 'x'), (2, 'b', NULL);"
+        'CREATE UNIQUE INDEX other ON t (k COLLATE "C")'
+    )
+    bench.spec(key())
+    assert summary(bench.law()) == {"unique_keys.one[constraint t_k_key]/create": 1}
+
+
 @pytest.mark.parametrize("lock", ["brief", "online"])
 def test_an_invalid_index_that_was_left_is_built_again(bench: Bench, lock: str) -> None:
     bench.production.sql(TWICE)

@@ -24,8 +24,14 @@ ARCHIVED = {
 """What an archive holds besides the columns of its table."""
 
 
+def hold_survivors(session: Session, item: Staged) -> None:
+    """Lock the rows that stay, one by one."""
+    session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", item.live, item.temp,
+                  join(_survivor(item), " AND "), item.open_only))  # fmt: skip
+
+
 def refuse_lone(session: Session, item: Staged, *, gone: bool = False) -> None:
-    """Lock the rows that stay; where one is gone or has another key now, its loser is no duplicate any more.
+    """Where a row that is to stay is gone or has another key now, its loser is no duplicate any more.
 
     `gone`: the losers are, and what their images do not tell cannot be compared again.
     """
@@ -54,8 +60,6 @@ def refuse_lone(session: Session, item: Staged, *, gone: bool = False) -> None:
             item.on_key("p", "o"),
             join([*_survivor(item), *shared], " AND "),
         )
-    session.run(q("SELECT FROM {} s JOIN {} p ON {} WHERE {} FOR KEY SHARE OF s", item.live, item.temp,
-                  join(_survivor(item), " AND "), item.open_only))  # fmt: skip
     rows = session.rows(
         q("SELECT {keys}, {kept} FROM {p} p WHERE {open} AND NOT EXISTS (SELECT {stays}) ORDER BY 1 LIMIT {n}",
           keys=_text([ident("p", temp) for _, temp in item.key]), kept=_text([ident("p", f"s{n}") for n in _numbers(item)]),

@@ -24,6 +24,7 @@ from reconciler.systems.postgres.rows import (
     whole,
 )
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.structure import kept_unique
 
 
 def tables_of(intent: Intent) -> list[Composable]:
@@ -84,6 +85,10 @@ def _rank(session: Session, intent: Intent, source: Duplicates, count_rows: bool
     conditions = [] if source.nulls_equal else [q("{}.{} IS NOT NULL", name, ident(c)) for c in source.key]
     conditions += [source.where] if source.where else []
     where = q(" WHERE {}", join(conditions, " AND ")) if conditions else raw("")
+    if kept_unique(session, intent, source):
+        if count_rows:
+            found.source_rows = session.value(q("SELECT count(*) FROM {} AS {}{}", table, name, where))
+        return found
     columns = [q("{}.{} AS {}", name, ident(c), ident(k)) for c, k in zip(intent.key, found.keys, strict=True)]
     ties = [ident(k) for k in found.keys]
     if intent.by_whole:

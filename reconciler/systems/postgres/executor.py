@@ -18,7 +18,7 @@ from reconciler.plan.file import Plan
 from reconciler.plan.names import TableName
 from reconciler.plan.outcome import Outcome
 from reconciler.plan.step import Step, Verb
-from reconciler.systems.postgres.archive import from_archive, refuse_lone, to_archive
+from reconciler.systems.postgres.archive import from_archive, hold_survivors, refuse_lone, to_archive
 from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
 from reconciler.systems.postgres.guard_sql import SQLSTATE, refused
@@ -241,6 +241,8 @@ def _write_staged(work: Work, members: Sequence[Staged], outcome: Outcome) -> No
     if verb is Verb.DELETE:
         for item in todo:
             if item.step.unique:
+                if item.table.name not in work.objects.locked() and not item.numbered:
+                    hold_survivors(session, item)
                 refuse_lone(session, item)
             if item.step.archive:
                 _expect(item.step, item.todo, to_archive(session, item, work.plan.id))

@@ -39,7 +39,7 @@ def judge(session: Session, staged: Sequence[Staged]) -> None:
     count = 0
     for item in staged:
         if item.step.verb is Verb.INSERT:
-            session.run(q("ANALYZE {}", item.temp))
+            item.analyze(session)
         drifted, named = _judge(session, item)
         count += drifted
         details += named[: max(0, NAMED - len(details))]

@@ -54,6 +54,10 @@ class Staged:
         """An insert whose key a unique index guards need not look before it writes: a row that is there makes it fail, and then we look."""
         return self.step.verb is Verb.INSERT and not self.step.sensitive and self.table.unique_on(self.step.key)
 
+    def analyze(self, session: Session) -> None:
+        """How many rows there are, and how their keys are spread: nothing is joined by what else they hold."""
+        session.run(q("ANALYZE {} ({})", self.temp, join([ident(temp) for _, temp in self.key])))
+
     @property
     def all_todo(self) -> bool:
         return self.already == 0
@@ -132,9 +136,9 @@ def stage(
     copied = session.copy_in(
         q("COPY {} ({}) FROM STDIN", temp, join([ident(n) for n in listed])), _blocks(plan, step, names, advance)
     )
-    if step.verb is not Verb.INSERT:
-        session.run(q("ANALYZE {}", temp))
     item = Staged(step, table, temp, key, tuple(table.columns[name] for name in names), todo=copied)
+    if step.verb is not Verb.INSERT:
+        item.analyze(session)
     if step.by_whole:
         item.numbered = ident(f"rc_w_{number}")
         session.run(q("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation(table.name)))
@@ -192,7 +196,7 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
     side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
     row = _image_row(side, names) if side else partial(_update_row, names)
     if (step.unique and step.verb is Verb.DELETE) or step.by_whole:
-        row = partial(_named_row, str(side), names, whole=step.by_whole)
+        row = _named_row(str(side), names, whole=step.by_whole)
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
@@ -223,14 +227,37 @@ def _image_row(side: str, names: list[str]) -> Callable[[bytes], bytes]:
     return row
 
 
-def _named_row(side: str, names: list[str], line: bytes, *, whole: bool) -> bytes:
-    """An image; its key where that is not part of it; of a loser the row that stays, and why."""
-    change = json.loads(line)
-    fields = [_field(change[side][name]) for name in names]
-    fields += [_field(part) for part in change["key"]] if whole else []
-    if side == "before":
-        fields += [*(_field(part) for part in change["kept"]["key"]), _field(change["reason"])]
-    return ("\t".join(fields) + "\n").encode()
+def _named_row(side: str, names: list[str], *, whole: bool) -> Callable[[bytes], bytes]:
+    """An image; its key where that is not part of it; of a loser the row that stays, and why. Cut out like an image."""
+    image = _image_row(side, names)
+
+    def parsed(line: bytes) -> bytes:
+        change = json.loads(line)
+        fields = [_field(change[side][name]) for name in names]
+        fields += [_field(part) for part in change["key"]] if whole else []
+        if side == "before":
+            fields += [*(_field(part) for part in change["kept"]["key"]), _field(change["reason"])]
+        return ("\t".join(fields) + "\n").encode()
+
+    def row(line: bytes) -> bytes:
+        if b"\\u" in line:
+            return parsed(line)
+        fields = [image(line)[:-1]]
+        fields += _between(line, b',"key":["', b'"],"before":').split(_NEXT) if whole else []
+        if side == "before":
+            fields += _between(line, b'","kept":{"key":["', b'"],"has":').split(_NEXT)
+            fields += [_between(line, b'},"after":null,"reason":"', b'","kept":{')]
+        return b"\t".join(fields) + b"\n"
+
+    return row
+
+
+_NEXT = b'","'
+
+
+def _between(line: bytes, mark: bytes, stop: bytes) -> bytes:
+    start = line.index(mark) + len(mark)
+    return line[start : line.index(stop, start)]
 
 
 def _update_row(names: list[str], line: bytes) -> bytes:

@@ -7,7 +7,7 @@ Invariant: nothing that exists is replaced, and what holds values is never dropp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -106,18 +106,32 @@ def _dotted(table: TableName, name: str) -> str:
     return ".".join(quote(part) for part in (table.schema or "public", table.name, name))
 
 
+def _definition(source: Duplicates) -> str:
+    nulls = " NULLS NOT DISTINCT" if source.nulls_equal else ""
+    where = f" WHERE {source.where_text}" if source.where_text else ""
+    return f"UNIQUE{nulls} ({', '.join(quote(column) for column in source.key)}){where}"
+
+
+def _enforcing(source: Duplicates, there: Iterable[Row]) -> list[Row]:
+    """The valid unique indexes that keep exactly this key."""
+    head, columns, where = _same(_definition(source), source.key)
+    wanted = [(head, columns, form) for form in (where, *source.where_forms)]
+    return [row for row in there if row[2] and _same(row[1], row[3]) in wanted]
+
+
+def kept_unique(session: Session, intent: Intent, source: Duplicates) -> bool:
+    """Whether the database keeps the key already, so that no two rows share it."""
+    return bool(_enforcing(source, session.rows(_UNIQUE_INDEXES, (intent.target.oid,))))
+
+
 def _unique(session: Session, intent: Intent, source: Duplicates) -> tuple[tuple[Planned, ...], tuple[str, ...]]:
     table, name = intent.target, source.constraint
     columns = join([ident(column) for column in source.key])
     nulls = raw(" NULLS NOT DISTINCT") if source.nulls_equal else raw("")
     where = q(" WHERE {}", raw(source.where_text)) if source.where_text else raw("")
-    shown = ", ".join(quote(column) for column in source.key)
-    definition = _text(session, q("UNIQUE{} ({}){}", nulls, raw(shown), where))
+    definition = _definition(source)
     there = {row[0]: row for row in session.rows(_UNIQUE_INDEXES, (table.oid,))}
-    wanted = [_same(definition, source.key)]
-    wanted += [(wanted[0][0], wanted[0][1], form) for form in source.where_forms]
-    enforcing = [row for row in there.values() if row[2] and _same(row[1], row[3]) in wanted]
-    if enforcing:
+    if enforcing := _enforcing(source, there.values()):
         row = min(enforcing, key=lambda row: (row[0] != name, row[0]))
         kind = "the constraint" if row[4] else "a unique index only:"
         other = "" if row[0] == name else f", not {name}"
@@ -177,10 +191,13 @@ _DEFINITION: LiteralString = """
 
 _UNIQUE_INDEXES: LiteralString = f"""
 SELECT c.relname, {_DEFINITION}, i.indisvalid,
-       ARRAY(SELECT coalesce(a.attname, '') FROM generate_series(0, i.indnkeyatts - 1) k
-             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k] AND i.indkey[k] <> 0 ORDER BY k)::text[],
+       ARRAY(SELECT CASE WHEN o.oid <> l.oid AND NOT (o.collisdeterministic AND l.collisdeterministic) THEN '' ELSE coalesce(a.attname, '') END
+             FROM generate_series(0, i.indnkeyatts - 1) k
+             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k] AND i.indkey[k] <> 0
+             LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_collation o ON o.oid = i.indcollation[k] ORDER BY k)::text[],
        EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('u', 'p'))
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisunique AND i.indrelid = %s"""
+"""Its columns: '' is an expression, or a column by a collation that takes other values for equal."""
 
 _TAKEN: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace WHERE c.relname = %s AND t.oid = %s)
