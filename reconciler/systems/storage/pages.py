@@ -217,7 +217,7 @@ class _Pages:
             text = response.content.decode()
             del response  # beside what is made of it one copy is enough
             try:
-                return _Page(json.loads(text))
+                return _Page(json.loads(text, object_hook=_lean))
             except (KeyError, TypeError, AttributeError):
                 raise Garbled("not a page") from None
 
@@ -243,6 +243,16 @@ class _Pages:
 
     def broken(self, why: str) -> ReconcilerError:
         return incomplete(self.http.connection, self.bucket, why)
+
+
+_WANTED = ("name", "id", "metadata", "created_at", "updated_at")
+_OF_METADATA = ("size", "eTag", "mimetype")
+
+
+def _lean(tree: Json) -> Json:
+    """An entry, or its metadata, without what nobody asks for: a page is as large in memory as what is kept of it."""
+    wanted = _WANTED if "metadata" in tree else _OF_METADATA if "eTag" in tree else None
+    return {key: tree.get(key) for key in wanted} if wanted else tree
 
 
 def _guess(answer: bytes) -> str | None:
