@@ -178,13 +178,19 @@ class Pairing:
                  join(kept), self._comparable(0, raw("r.name")), join(own), self.rows.scope.where or raw("true"), self._read(0, self.alias),
                  self.table, self.alias, self._value(self.alias))  # fmt: skip
         # OFFSET 0: what is needed of an object is taken out before the join, not carried through it with all the rest.
-        objects = q("(SELECT name, meant, {} FROM {} o OFFSET 0) o", join(said), self.objects)
-        self.session.run(
-            q("INSERT INTO {u} ({k}, mine, name, meant, {l}) SELECT {k}, v.mine, o.name, o.meant, {l} FROM {rows} FULL JOIN {objects} ON {name} = v.c"
-              " WHERE o.name IS NULL OR v.mine IS NULL OR (v.mine AND ({worth}))", u=self.u, rows=rows, objects=objects,
-              name=self._of_object("o"), k=join([ident(k) for k in self.keys]), l=join([ident(name) for name in LISTED]),
-              worth=raw("true") if all_rows else join(worth, " OR "))
+        first = raw("OFFSET 0" if needed else "")
+        objects = q("(SELECT name, meant, {} FROM {} o {}) o", join(said), self.objects, first)
+        keys, told = join([ident(k) for k in self.keys]), join([ident(name) for name in LISTED])
+        into = q("{} ({}, mine, name, meant, {})", self.u, keys, told)
+        left = q(
+            "SELECT {k}, v.mine, o.name, o.meant, {l} FROM {rows} FULL JOIN {objects} ON {name} = v.c"
+            " WHERE o.name IS NULL OR v.mine IS NULL OR (v.mine AND ({worth}))", rows=rows, objects=objects,
+            name=self._of_object("o"), k=keys, l=told, worth=raw("true") if all_rows else join(worth, " OR ")
         )  # fmt: skip
+        if all_rows:
+            self.session.run(q("INSERT INTO {} {}", into, left))
+        else:  # the little that is left over may come here and go back
+            self.session.fill(into, left)
 
     def _name(self) -> int:
         """What each row left over names: by the first wrong form that leads to an object, else the first that fits, the form last.
