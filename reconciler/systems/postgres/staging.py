@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import LiteralString
 
@@ -193,81 +192,104 @@ def _field(value: str | None) -> str:
 def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], None]) -> Iterator[bytes]:
     """A step's changes as rows of COPY, many lines of the plan at a time."""
     lines = plan.lines(step)
-    side = {Verb.INSERT: "after", Verb.DELETE: "before"}.get(step.verb)
-    row = _image_row(side, names) if side else partial(_update_row, names)
-    if (step.unique and step.verb is Verb.DELETE) or step.by_whole:
-        row = _named_row(str(side), names, whole=step.by_whole)
+    row = _update_row(names) if step.verb is Verb.UPDATE else _image_row(step, names)
     while block := [row(line) for line in islice(lines, LINES_A_BLOCK)]:
         yield b"".join(block)
         advance(len(block))
 
 
-def _image_row(side: str, names: list[str]) -> Callable[[bytes], bytes]:
-    """A row of COPY from one side of a line of the plan, mostly without parsing it.
-
-    What stands between a JSON string's quotes is a COPY field as it is: their escapes are the same, but for `\\u`, which is parsed.
-    Within a string every quote follows a backslash, so what is looked for here cannot be part of one.
-    """
-    first, *others = [f"{dumps(name)}:".encode() for name in names]
-    first = f',"{side}":{{'.encode() + first
-    stops = [b"," + name for name in others] + [b'},"after":' if side == "before" else b'},"reason":']
-
-    def row(line: bytes) -> bytes:
-        if b"\\u" in line:
-            image = json.loads(line)[side]
-            return ("\t".join([_field(image[name]) for name in names]) + "\n").encode()
-        fields: list[bytes] = []
-        at = line.index(first) + len(first)
-        for stop in stops:
-            end = line.index(stop, at)
-            fields.append(b"\\N" if line.startswith(b"null", at) else line[at + 1 : end - 1])
-            at = end + len(stop)
-        return b"\t".join(fields) + b"\n"
-
-    return row
+# A row of COPY is cut out of a line of the plan, mostly without parsing it. What stands between a JSON string's quotes is a COPY field as
+# it is: their escapes are the same, but for `\u`, which is parsed. Within a string every quote follows a backslash, so no mark that has
+# a quote behind anything else can be part of one.
+_NEXT = b',"'
 
 
-def _named_row(side: str, names: list[str], *, whole: bool) -> Callable[[bytes], bytes]:
-    """An image; its key where that is not part of it; of a loser the row that stays, and why. Cut out like an image."""
-    image = _image_row(side, names)
+def _image_row(step: Step, names: list[str]) -> Callable[[bytes], bytes]:
+    """An image; the row's key where that is no column; of a loser the key of the row that stays, and why."""
+    side, end = ("after", b'},"reason":') if step.verb is Verb.INSERT else ("before", b'},"after":')
+    by_whole, loses = step.by_whole, bool(step.unique) and step.verb is Verb.DELETE
+    first, *others = _marks(names)
+    first = f',"{side}":{{"'.encode() + first
+    stops = [*(_NEXT + mark for mark in others), end]
 
     def parsed(line: bytes) -> bytes:
         change = json.loads(line)
-        fields = [_field(change[side][name]) for name in names]
-        fields += [_field(part) for part in change["key"]] if whole else []
-        if side == "before":
-            fields += [*(_field(part) for part in change["kept"]["key"]), _field(change["reason"])]
-        return ("\t".join(fields) + "\n").encode()
+        values = [change[side][name] for name in names]
+        values += change["key"] if by_whole else []
+        values += [*change["kept"]["key"], change["reason"]] if loses else []
+        return ("\t".join(map(_field, values)) + "\n").encode()
 
     def row(line: bytes) -> bytes:
         if b"\\u" in line:
             return parsed(line)
-        fields = [image(line)[:-1]]
-        fields += _between(line, b',"key":["', b'"],"before":').split(_NEXT) if whole else []
-        if side == "before":
-            fields += _between(line, b'","kept":{"key":["', b'"],"has":').split(_NEXT)
-            fields += [_between(line, b'},"after":null,"reason":"', b'","kept":{')]
+        fields: list[bytes] = []
+        at = line.index(first) + len(first)
+        for stop in stops:
+            till = line.index(stop, at)
+            fields.append(b"\\N" if line.startswith(b"null", at) else line[at + 1 : till - 1])
+            at = till + len(stop)
+        if by_whole:
+            fields += _texts(_between(line, b',"key":[', b'],"before":'))
+        if loses:
+            fields += _texts(_between(line, b'","kept":{"key":[', b'],"has":'))
+            fields.append(_between(line, b'},"after":null,"reason":"', b'","kept":{'))
         return b"\t".join(fields) + b"\n"
 
     return row
 
 
-_NEXT = b'","'
+def _update_row(names: list[str]) -> Callable[[bytes], bytes]:
+    """The key, values before and after, and which of them are given."""
+    marks = _marks(names)
+
+    def parsed(line: bytes) -> bytes:
+        change = json.loads(line)
+        images = (change["before"], change["after"])
+        values = [*change["key"], *(image.get(name) for image in images for name in names)]
+        values += ["".join("1" if name in image else "0" for name in names) for image in images]
+        return ("\t".join(map(_field, values)) + "\n").encode()
+
+    def row(line: bytes) -> bytes:
+        before = _some(_between(line, b',"before":{', b'},"after":{'), marks)
+        after = _some(_between(line, b'},"after":{', b'},"reason":'), marks)
+        if b"\\u" in line or not (before and after):
+            return parsed(line)
+        key = _texts(_between(line, b',"key":[', b'],"before":{'))
+        return b"\t".join([*key, *before[0], *after[0], before[1], after[1]]) + b"\n"
+
+    return row
+
+
+def _marks(names: list[str]) -> list[bytes]:
+    """How each name stands in a line, behind its first quote."""
+    return [f"{dumps(name)[1:]}:".encode() for name in names]
+
+
+def _some(inner: bytes, marks: list[bytes]) -> tuple[list[bytes], bytes] | None:
+    """A field for each mark, and which of them are given; none where what is given is not in their order."""
+    parts = inner[1:].split(_NEXT) if inner else []
+    fields: list[bytes] = []
+    given = bytearray()
+    at = 0
+    for mark in marks:
+        there = at < len(parts) and parts[at].startswith(mark)
+        value = parts[at][len(mark) :] if there else b"null"
+        fields.append(b"\\N" if value == b"null" else value[1:-1])
+        given += b"1" if there else b"0"
+        at += there
+    return (fields, bytes(given)) if at == len(parts) else None
+
+
+def _texts(inner: bytes) -> list[bytes]:
+    """What a list of texts holds."""
+    if inner.startswith(b"null") or b",null" in inner:
+        return [_field(text).encode() for text in json.loads(b"[" + inner + b"]")]
+    return inner[1:-1].split(b'","')
 
 
 def _between(line: bytes, mark: bytes, stop: bytes) -> bytes:
     start = line.index(mark) + len(mark)
     return line[start : line.index(stop, start)]
-
-
-def _update_row(names: list[str], line: bytes) -> bytes:
-    change = json.loads(line)
-    before, after = change["before"], change["after"]
-    fields = [_field(part) for part in change["key"]]
-    fields += [_field(before.get(name)) for name in names]
-    fields += [_field(after.get(name)) for name in names]
-    fields += ["".join("1" if name in image else "0" for name in names) for image in (before, after)]
-    return ("\t".join(fields) + "\n").encode()
 
 
 def real(item: Staged, name: str, staged: str) -> Composable:
