@@ -146,6 +146,14 @@ def test_rows_without_their_object(images: Images, choice: str, wanted: dict[str
     assert images.bench.production.dump() == before
 
 
+def test_rows_whose_key_is_of_a_domain(images: Images) -> None:
+    images.bench.production.sql("CREATE DOMAIN ident AS uuid NOT NULL; ALTER TABLE images ALTER id TYPE ident")
+    images.put("a.jpg", "b.jpg")
+    images.rows("pictures/a.jpg", "pictures/gone.jpg")
+    images.spec("on_missing_object: { set: { metadata_status: error } }")
+    images.done({f"{STEP}/update": 1})
+
+
 def test_deletes_have_a_limit(images: Images) -> None:
     images.put("a.jpg")
     images.rows("pictures/a.jpg", "pictures/gone.jpg")

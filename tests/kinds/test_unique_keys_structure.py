@@ -164,6 +164,36 @@ def test_an_index_that_compares_otherwise_than_its_column_does_not_keep_the_key(
     assert summary(bench.law()) == {"unique_keys.one[constraint t_k_key]/create": 1}
 
 
+@pytest.mark.parametrize(
+    ("type_", "one", "other", "operators", "kept"),
+    [
+        ("pair", "ROW(1.0, 1)", "ROW(1.00, 1)", "record_image_ops", False),
+        ("pair", "ROW(1.0, 1)", "ROW(2.00, 1)", "", True),
+        ("citext", "'a@b.c'", "'A@b.c'", "text_pattern_ops", False),
+        ("citext", "'a@b.c'", "'A@b.c'", "text_ops", False),
+        ("address", "'a@b.c'", "'A@b.c'", "text_ops", False),
+        ("address", "'a'", "'b'", "", True),
+        ("text", "'a'", "'A'", "text_pattern_ops", True),
+        ("varchar(9)", "'a'", "'A'", "", True),
+        ("int[]", "'{1}'", "'{2}'", "", True),
+    ],
+)
+def test_an_index_with_other_operators(
+    bench: Bench, type_: str, one: str, other: str, operators: str, kept: bool
+) -> None:
+    bench.production.sql(
+        "CREATE EXTENSION citext; CREATE TYPE pair AS (a numeric, b int); CREATE DOMAIN address AS citext;"
+        f"CREATE TABLE t (id int PRIMARY KEY, k {type_}); INSERT INTO t VALUES (1, {one}), (2, {other});"
+        f"CREATE UNIQUE INDEX other ON t (k {operators})"
+    )
+    bench.spec(key())
+    plan = bench.plan()
+    assert bool(summary(plan)) is not kept
+    if not kept:
+        bench.law()
+        assert survivors(bench) == [1]
+
+
 @pytest.mark.parametrize("lock", ["brief", "online"])
 def test_an_invalid_index_that_was_left_is_built_again(bench: Bench, lock: str) -> None:
     bench.production.sql(TWICE)

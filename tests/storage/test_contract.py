@@ -98,6 +98,22 @@ def test_copy_text_is_the_same_inventory(world: World, production: Database) -> 
     assert inventory.totals == Totals(len(objects), sum(it.size or 0 for it in objects))
 
 
+def test_metadata_of_any_kind(world: World) -> None:
+    if world.way == "directory":
+        pytest.skip("files have no metadata")
+    world.seed(["a", "b", "c"])
+    more = '{"metadata": {"size": 9}, "name": "x", "id": null, "objects": []}'
+    world.sql(
+        "UPDATE storage.objects SET metadata = metadata || %s WHERE bucket_id = %s AND name = 'a'", more, world.bucket
+    )
+    world.sql(
+        "UPDATE storage.objects SET metadata = metadata - 'eTag' - 'size' WHERE bucket_id = %s AND name = 'b'",
+        world.bucket,
+    )
+    found = {it.name: (it.size, it.etag, it.mime) for it in world.storage.inventory(world.bucket)}
+    assert found == {"a": (3, '"0"', "image/png"), "b": (None, None, "image/png"), "c": (3, '"0"', "image/png")}
+
+
 def test_bytes_come_back(world: World) -> None:
     content = bytes(range(256)) * 3000
     names = ["a.png", "a/b/c d.jpg", "q?x=1&y=2.png", "(1)+!.webp", "no extension"]

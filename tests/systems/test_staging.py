@@ -15,7 +15,7 @@ names = st.lists(st.sampled_from(ODD) | st.text(min_size=1, max_size=6), min_siz
     sorted
 )
 texts = st.sampled_from(
-    ['"', "\\", 'a\\"', '","', '"],"has":', '},"after":null,"reason":"', "\t\n\r\b\f", "null", ""]
+    ['"', "\\", 'a\\"', '","', '"],"has":', '},"after":null,"reason":"', "\t\n\r\b\f", "null", "", ",", '",']
 ) | st.text(max_size=8)
 values = st.none() | texts
 
@@ -49,6 +49,12 @@ def test_an_image(columns: list[str], unique: bool, whole: bool, data: st.DataOb
     expected += key if whole else ()
     expected += (*stays, reason) if loses else ()
     assert list(fields(_image_row(of, columns)(line)[:-1])) == expected
+
+
+def test_texts_that_end_like_the_place_between_two() -> None:
+    of = step(Verb.DELETE, ["a"], unique=True)
+    line = change_line(Change(of.id, ("1",), {"a": "x,"}, None, "r", Kept(('x",', ","), None, None)))
+    assert list(fields(_image_row(of, ["a"])(f"{line}\n".encode())[:-1])) == ["x,", 'x",', ",", "r"]
 
 
 @settings(max_examples=300)

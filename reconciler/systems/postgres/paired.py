@@ -9,7 +9,7 @@ Invariants: a pair that is not there is right in every way; names are compared b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from reconciler.systems.postgres.catalog import Column
 from reconciler.systems.postgres.rows import Compare, Intent, alias, differ_sql, key_names, on_keys, relation
@@ -20,6 +20,11 @@ Inventory = Callable[[], Iterator[bytes] | Composable]
 """Lines of COPY, or a SELECT where the objects are listed in the same database."""
 LISTED = {"size": "int8", "etag": "text", "mime": "text", "created_at": "timestamptz"}
 """What an inventory says of an object besides its name."""
+
+
+_OF_DOMAIN: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid AND t.typtype = 'd'
+               WHERE a.attrelid = %s AND a.attname = ANY(%s))"""
 
 
 class Names(NamedTuple):
@@ -187,9 +192,10 @@ class Pairing:
             " WHERE o.name IS NULL OR v.mine IS NULL OR (v.mine AND ({worth}))", rows=rows, objects=objects,
             name=self._of_object("o"), k=keys, l=told, worth=raw("true") if all_rows else join(worth, " OR ")
         )  # fmt: skip
-        if all_rows:
+        # What little is left over may come here and go back. But COPY checks what a domain says, and of some objects there is no key.
+        if all_rows or self.session.value(_OF_DOMAIN, (self.rows.target.oid, list(self.rows.key))):
             self.session.run(q("INSERT INTO {} {}", into, left))
-        else:  # the little that is left over may come here and go back
+        else:
             self.session.fill(into, left)
 
     def _name(self) -> int:

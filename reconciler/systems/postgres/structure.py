@@ -189,15 +189,26 @@ _DEFINITION: LiteralString = """
  || ' (' || (SELECT string_agg(pg_get_indexdef(i.indexrelid, n, true), ', ' ORDER BY n) FROM generate_series(1, i.indnkeyatts) n) || ')'
  || coalesce(' WHERE ' || pg_get_expr(i.indpred, i.indrelid), '')"""
 
+_OTHERWISE: LiteralString = """
+(l.oid <> w.oid AND NOT (l.collisdeterministic AND w.collisdeterministic))
+ OR e.amopopr IS DISTINCT FROM coalesce(f.amopopr, CASE WHEN p.opcdefault THEN e.amopopr END)"""
+"""Whether an index takes other values for equal than its column does: by its collation (w), or by its operators (p, e)."""
+
 _UNIQUE_INDEXES: LiteralString = f"""
 SELECT c.relname, {_DEFINITION}, i.indisvalid,
-       ARRAY(SELECT CASE WHEN o.oid <> l.oid AND NOT (o.collisdeterministic AND l.collisdeterministic) THEN '' ELSE coalesce(a.attname, '') END
-             FROM generate_series(0, i.indnkeyatts - 1) k
+       ARRAY(SELECT CASE WHEN {_OTHERWISE} THEN '' ELSE coalesce(a.attname, '') END FROM generate_series(0, i.indnkeyatts - 1) k
+             JOIN pg_opclass p ON p.oid = i.indclass[k]
+             JOIN pg_amop e ON e.amopfamily = p.opcfamily AND e.amopstrategy = 3 AND e.amoplefttype = p.opcintype AND e.amoprighttype = p.opcintype
              LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k] AND i.indkey[k] <> 0
-             LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_collation o ON o.oid = i.indcollation[k] ORDER BY k)::text[],
+             LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_collation w ON w.oid = i.indcollation[k]
+             LEFT JOIN pg_type t ON t.oid = a.atttypid
+             LEFT JOIN pg_opclass d ON d.opcdefault AND d.opcmethod = p.opcmethod AND d.opcintype = coalesce(nullif(t.typbasetype, 0), t.oid)
+             LEFT JOIN pg_amop f ON f.amopfamily = d.opcfamily AND f.amopstrategy = 3 AND f.amoplefttype = d.opcintype
+              AND f.amoprighttype = d.opcintype
+             ORDER BY k)::text[],
        EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('u', 'p'))
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisunique AND i.indrelid = %s"""
-"""Its columns: '' is an expression, or a column by a collation that takes other values for equal."""
+"""Its columns: '' is an expression, or a column that is compared otherwise."""
 
 _TAKEN: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class t ON t.relnamespace = c.relnamespace WHERE c.relname = %s AND t.oid = %s)

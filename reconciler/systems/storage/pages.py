@@ -245,14 +245,12 @@ class _Pages:
         return incomplete(self.http.connection, self.bucket, why)
 
 
-_WANTED = ("name", "id", "metadata", "created_at", "updated_at")
-_OF_METADATA = ("size", "eTag", "mimetype")
+_KEPT = frozenset({"name", "id", "metadata", "created_at", "updated_at", "size", "eTag", "mimetype"})
 
 
 def _lean(tree: Json) -> Json:
     """An entry, or its metadata, without what nobody asks for: a page is as large in memory as what is kept of it."""
-    wanted = _WANTED if "metadata" in tree else _OF_METADATA if "eTag" in tree else None
-    return {key: tree.get(key) for key in wanted} if wanted else tree
+    return tree if "objects" in tree else {key: value for key, value in tree.items() if key in _KEPT}
 
 
 def _guess(answer: bytes) -> str | None:
