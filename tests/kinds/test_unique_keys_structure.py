@@ -9,6 +9,7 @@ import pytest
 
 from reconciler import app
 from reconciler.plan.errors import Drift, Exit, ReconcilerError
+from reconciler.systems.postgres.session import Composable, Session
 from tests.kinds.bench import Bench, counts, summary
 from tests.kinds.test_unique_keys import key, refused, survivors
 
@@ -130,6 +131,24 @@ def test_a_key_that_is_kept_already(bench: Bench, there: str, notes: list[str]) 
     plan = bench.plan()
     assert (summary(plan), [it.text for it in plan.header.hazards]) == ({}, notes)
     assert not any(it.differs for it in app.status(bench.session()))
+
+
+def test_a_key_that_is_kept_is_not_searched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.production.sql(TWICE)
+    bench.spec(key())
+    bench.law()
+    searched: list[str] = []
+    fill = Session.fill
+
+    def watched(session: Session, into: Composable, query: Composable) -> int:
+        searched.append(query.as_string(None))
+        return fill(session, into, query)
+
+    monkeypatch.setattr(Session, "fill", watched)
+    assert (summary(bench.plan()), searched) == ({}, [])
+    bench.production.sql("ALTER TABLE t DROP CONSTRAINT t_k_key")
+    bench.plan()
+    assert len(searched) == 1
 
 
 @pytest.mark.parametrize(

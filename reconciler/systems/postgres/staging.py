@@ -199,8 +199,8 @@ def _blocks(plan: Plan, step: Step, names: list[str], advance: Callable[[int], N
 
 
 # A row of COPY is cut out of a line of the plan, mostly without parsing it. What stands between a JSON string's quotes is a COPY field as
-# it is: their escapes are the same, but for `\u`, which is parsed. Within a string every quote follows a backslash, so no mark that has
-# a quote behind anything else can be part of one.
+# it is: their escapes are the same, but for `\u`, which is parsed. Within a string every quote follows a backslash, so a mark can only be
+# met there if it ends with the string's own last quote: `_some` then has a part too many, and `_texts` parses.
 _NEXT = b',"'
 
 
