@@ -309,15 +309,18 @@ def _read(path: Path, file: BufferedReader) -> Plan:
     steps: list[Step] = []
     offsets: dict[str, int] = {}
     begin = file.tell()
-    while (line := file.readline()).startswith(b'{"step":'):
-        step = _parse_step(json.loads(line))
-        steps.append(step)
-        offsets[step.id] = file.tell()
-        _skip_changes(file, step)
-    end = json.loads(line)
-    if end.get("end") is not True or not line.endswith(b"\n") or file.readline():
-        raise _refused(path, "its end is not where it should be")
-    digest = _digest(file, begin, file.tell() - len(line))
+    last = _last_line(file, begin)
+    with ThreadPoolExecutor(1) as beside:
+        digested = beside.submit(_digest, path, begin, last)
+        while (line := file.readline()).startswith(b'{"step":'):
+            step = _parse_step(json.loads(line))
+            steps.append(step)
+            offsets[step.id] = file.tell()
+            _skip_changes(file, step)
+        end = json.loads(line)
+        if end.get("end") is not True or not line.endswith(b"\n") or file.tell() - len(line) != last:
+            raise _refused(path, "its end is not where it should be")
+        digest = digested.result()
     if end["sha256"] != digest or head["id"] != _identify(header, digest):
         raise _refused(path, "it was changed after it was written: its digest does not fit")
     if end["changes"] != sum(step.count for step in steps):
@@ -332,11 +335,21 @@ def _skip_changes(file: IO[bytes], step: Step) -> None:
             raise ValueError("a change does not belong to its step")
 
 
-def _digest(file: BufferedReader, begin: int, end: int) -> str:
+def _last_line(file: BufferedReader, begin: int) -> int:
+    """Where it begins; reading goes on where it stood."""
+    size = file.seek(0, os.SEEK_END)
+    tail = max(begin, size - BLOCK)
+    file.seek(tail)
+    found = file.read().rfind(b"\n", 0, -1)
+    file.seek(begin)
+    return tail + found + 1
+
+
+def _digest(path: Path, begin: int, end: int) -> str:
     """Of what lies between."""
     digest = hashlib.sha256()
-    file.seek(begin)
-    with memoryview(bytearray(4 * BLOCK)) as block:
+    with path.open("rb") as file, memoryview(bytearray(4 * BLOCK)) as block:
+        file.seek(begin)
         for at in range(begin, end, len(block)):
             digest.update(block[: file.readinto(block[: end - at])])
     return digest.hexdigest()
