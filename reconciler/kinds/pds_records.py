@@ -44,7 +44,7 @@ def compile_records(world: World, address: str, resource: PdsRecords) -> Meant:
             where=place_of(world, address, "repo"),
             todo="name the repo that is meant, or the connection that belongs to it",
         )
-    rows, name, table = rows_of(world, address, resource)
+    origin = rows_of(world, address, resource)
     notes: tuple[str, ...] = ()
     if isinstance(resource.source, CarFile):
         with car.opened(world.spec.base / resource.source.car) as opened:
@@ -56,8 +56,9 @@ def compile_records(world: World, address: str, resource: PdsRecords) -> Meant:
         connection=connection,
         did=did,
         collection=resource.collection,
-        rows=rows,
-        source_name=name,
+        rows=origin.rows,
+        more=origin.more,
+        source_name=origin.place,
         update=resource.on_changed == "update",
         delete=resource.on_extra == "delete",
         rkeys=(rkeys,) if isinstance(rkeys, str) else rkeys,
@@ -71,7 +72,7 @@ def compile_records(world: World, address: str, resource: PdsRecords) -> Meant:
         place=place_of(world, address),
     )
     source = resource.table()
-    return Meant(wanted, (source.connection, table) if source and table else None)
+    return Meant(wanted, (source.connection, origin.table) if source and origin.table else None)
 
 
 def find_records(world: World, meant: Sequence[Meant]) -> list[Compared]:

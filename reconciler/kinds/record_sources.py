@@ -11,7 +11,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 from reconciler.kinds.collections import find_table, place_of
 from reconciler.kinds.world import World
@@ -29,24 +29,40 @@ from reconciler.systems.postgres.rows import alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 Rows = Callable[[], Iterator[Row]]
+
+
+def _unknown(_: int) -> bool:
+    return False
+
+
+class Origin(NamedTuple):
+    """`place` is what errors call it, `table` the one it is, if it is one; `more` asks, before any row is read, whether there are
+    more rows than that, where it can be known."""
+
+    rows: Rows
+    place: str
+    table: TableName | None = None
+    more: Callable[[int], bool] = _unknown
+
+
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _RECORDS = ("json", "jsonb", "text", "character varying")
 
 
-def rows_of(world: World, address: str, resource: PdsRecords) -> tuple[Rows, str, TableName | None]:
-    """The rows, what errors call their place, and the table they are of where they are of one."""
+def rows_of(world: World, address: str, resource: PdsRecords) -> Origin:
+    """Where a resource's records come from."""
     match resource.source:
         case InlineRows(rows=rows):
             texts = (f"{json_text(cast('Mapping[str, Value]', row))}\n".encode() for row in rows)
             lines = list(texts)
-            return (lambda: _of_lines(resource, iter(lines), "row")), f"the rows of {address}", None
+            return Origin(lambda: _of_lines(resource, iter(lines), "row"), f"the rows of {address}")
         case CarFile(car=file):
             path = world.spec.base / file
             place = place_of(world, address, "source")
             if not path.is_file():
                 raise ReconcilerError(f"{address}: there is no file {file}", where=place)
-            return (lambda: _of_car(world, resource, file)), file, None
+            return Origin(lambda: _of_car(world, resource, file), file)
         case _:
             pass
     named = resource.table()
@@ -61,12 +77,10 @@ def rows_of(world: World, address: str, resource: PdsRecords) -> tuple[Rows, str
             f"{address}: {files.path.name} has no file for {named.table.name}", where=place_of(world, address, "source"),
             todo="name it: source: connection.name, or map it under the connection's `tables`",
         )  # fmt: skip
-    return (lambda: _of_file(resource, source)), source.place, None
+    return Origin(lambda: _of_file(resource, source), source.place)
 
 
-def _of_table(
-    world: World, address: str, resource: PdsRecords, connection: str, name: TableName
-) -> tuple[Rows, str, TableName]:
+def _of_table(world: World, address: str, resource: PdsRecords, connection: str, name: TableName) -> Origin:
     table = find_table(world, connection, name, place_of(world, address, "source"))
     session = world.session(connection)
     where = raw("true")
@@ -95,7 +109,11 @@ def _of_table(
         for number, (key_text, record_text) in enumerate(_copied(session, query), 1):
             yield Row(f"row {number if key_text is None else f'{column} = {key_text}'}", key_text, record_text)
 
-    return rows, f"{connection} {full_name(table.name)}", table.name
+    def more(than: int) -> bool:
+        few = q("SELECT FROM {} AS {} WHERE {} LIMIT {}", relation(table.name), alias(table.name), where, lit(than + 1))
+        return session.value(q("SELECT count(*) FROM ({}) few", few)) > than
+
+    return Origin(rows, f"{connection} {full_name(table.name)}", table.name, more)
 
 
 def _column(world: World, address: str, table: Table, word: str, name: str, *more: str) -> Composable:

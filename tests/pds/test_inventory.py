@@ -50,6 +50,13 @@ def test_the_cheaper_way_is_chosen(pds: Pds, full: Account) -> None:
         assert (proxy.count("getRepo"), proxy.count("listRecords")) == (1, 2 + PAGES + 1)
 
 
+def test_what_is_known_to_be_large_is_not_listed_first(pds: Pds, full: Account) -> None:
+    with behind(pds, lambda call, on: on()) as (proxy, plc), session(pds, full, plc=plc) as reader:
+        found = inventory.inventory(reader, COLLECTION, many=lambda: True)
+        assert len(found.cids) == PAGES * 100 + 50
+        assert (proxy.count("getRepo"), proxy.count("listRecords")) == (1, 0)
+
+
 def test_an_empty_repo(pds: Pds, account: Account) -> None:
     with session(pds, account) as reader:
         for way in Way:
@@ -105,6 +112,22 @@ def test_a_backup_cut_anywhere_is_never_a_small_repo(pds: Pds, full: Account) ->
         damaged[at] ^= 1
     with pytest.raises(ReconcilerError, match="is no complete repo"):
         list(car.Car(io.BytesIO(bytes(damaged)), "damaged").records(COLLECTION))
+
+
+@pytest.mark.parametrize("size", [1, 7, 36, 4096])
+def test_a_backup_is_the_same_in_whatever_parts_it_comes(pds: Pds, account: Account, tmp_path: Path, size: int) -> None:
+    fill(pds, account, {key(n): note("x" * (40 * n)) for n in range(40)})  # lengths of one byte and of two
+    with session(pds, account) as reader, reader.public.stream("com.atproto.sync.getRepo", {"did": account.did}) as got:
+        whole = b"".join(got)
+    told = list(car.Car(io.BytesIO(whole), "whole").records(COLLECTION))
+    coming = car.Car(io.BytesIO(), "coming", parts=(whole[at : at + size] for at in range(0, len(whole), size)))
+    assert list(coming.records(COLLECTION)) == told and len(told) == 40
+    coming.save(tmp_path / "saved.car")
+    assert (tmp_path / "saved.car").read_bytes() == whole
+    for end in range(0, len(whole) - 1, 101):
+        with pytest.raises(ReconcilerError, match="is no complete repo"):
+            parts = [whole[at : min(at + size, end)] for at in range(0, end, size)]
+            list(car.Car(io.BytesIO(), "cut", parts=parts).records(COLLECTION))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 20, b"{}", b"\x01\xa0", b"\x0a\xa1eroots\x80"])

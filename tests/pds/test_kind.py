@@ -184,6 +184,21 @@ def test_a_run_logs_in_once_and_a_plan_never(records: Records) -> None:
         assert records.repo() == records.repo("org.example.other") == {}
 
 
+@pytest.mark.parametrize(("rows", "more", "listed"), [(3, "", False), (2, "", True), (3, "  rkeys: a\n", True)])
+def test_a_table_of_many_rows_is_not_listed_first(
+    records: Records, monkeypatch: pytest.MonkeyPatch, rows: int, more: str, *, listed: bool
+) -> None:
+    monkeypatch.setattr("reconciler.systems.pds.compare.MANY", 2)
+    records.rows({rkey: note(rkey) for rkey in "abc"[:rows]})
+    records.rows({"other": note("x")}, "notes")
+    records.backup.sql("UPDATE notes SET uri = 'at://did:plc:other/org.example.note/x' WHERE uri LIKE '%/other'")
+    with behind(records.pds, lambda call, pass_on: pass_on()) as (proxy, records.plc):
+        records.write(NOTES + more)
+        records.plan()
+        assert bool(proxy.count("listRecords")) is listed
+        assert proxy.count("getRepo") in ((0, 1) if listed else (1,))
+
+
 def test_bad_records_are_named_with_their_rows(records: Records) -> None:
     records.rows(
         {"good": note("x"), "half": '{"$type":"org.example.note","n":0.5}', "other": note("x", "org.example.other")}

@@ -1,8 +1,8 @@
 """A repo in a CAR file: which records it has, and what they say.
 
-In: a file, local or downloaded; one with what changed since an earlier tree needs that one beside it. Out: `tree`, and each record's
-JSON. Every block that is used is checked against its CID, and one that is missing is an error: a file cut short never looks like a
-small repo. Memory holds the tree's nodes and what is asked for, never the records.
+In: a file, local or on its way from a server, whose parts are read while they come; one with what changed since an earlier tree needs
+that one beside it. Out: `tree`, and each record's JSON. Every block that is used is checked against its CID, and one that is missing is
+an error: a file cut short never looks like a small repo. Memory holds the tree's nodes and what is asked for, never the records.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from reconciler.systems.pds.tree import Tree, broken
 
 _NODE = b"\xa2ae"  # a map of two whose first key is "e": how every node of the tree begins, and no record
 _PLAIN = (b"\x01\x71\x12\x20", b"\x01\x55\x12\x20")
+_CID = 36  # bytes
 _LARGEST = 1 << 22  # no PDS makes a larger block
 _CHUNK = 1 << 20
 
@@ -29,11 +30,14 @@ _CHUNK = 1 << 20
 class Car:
     """A CAR file that is open; `place` is what errors call it."""
 
-    def __init__(self, file: IO[bytes], place: str, earlier: Tree | None = None) -> None:
+    def __init__(
+        self, file: IO[bytes], place: str, earlier: Tree | None = None, parts: Iterable[bytes] | None = None
+    ) -> None:
+        """With `parts` the file is still empty: each of them is written to it, and read on its way."""
         self._file = file
         self._place = place
         self._blobs: dict[str, tuple[bytes, int, int]] | None = None
-        self.tree = self._index(earlier)
+        self.tree = self._index(self._parts() if parts is None else self._written(parts), earlier)
         self.did, self.commit = self.tree.did, self.tree.commit
 
     def cids(self, collection: str) -> dict[str, str]:
@@ -49,7 +53,7 @@ class Car:
         chosen = None if rkeys is None else set(rkeys)
         entries = [it for it in self.tree.entries(syntax.nsid(collection)) if chosen is None or it[0] in chosen]
         wanted = {cid for _, cid in entries}
-        places = {cid: (at, size) for cid, at, size in self._blocks() if cid in wanted}
+        places = {cid: (at, len(block)) for cid, at, block in self._blocks() if cid in wanted}
         for rkey, cid in entries:
             at, size = places.get(cid) or self._broken(f"the record {collection}/{rkey} is not in it")
             block = self._block(cid, at, size)
@@ -73,67 +77,90 @@ class Car:
     def blob(self, cid: str) -> bytes | None:
         """The bytes of a blob, where the file holds them beside the records."""
         if self._blobs is None:
-            raw = ((libipld.encode_cid(it), it, at, size) for it, at, size in self._blocks() if it[:4] == _PLAIN[1])
-            self._blobs = {text: (it, at, size) for text, it, at, size in raw}
+            raw = (it for it in self._blocks() if it[0][:4] == _PLAIN[1])
+            self._blobs = {libipld.encode_cid(cid): (cid, at, len(block)) for cid, at, block in raw}
         place = self._blobs.get(cid)
         return self._block(*place) if place else None
 
-    def _index(self, earlier: Tree | None) -> Tree:
+    def _index(self, parts: Iterable[bytes], earlier: Tree | None) -> Tree:
         """Read once through, keeping the nodes."""
-        self._file.seek(0)
-        size = self._varint() or self._broken("it is empty")
-        roots = self._map(self._take(size)).get("roots")
+        pieces = self._pieces(parts)
+        _, head = next(pieces, None) or self._broken("it is empty")
+        roots = self._map(head).get("roots")
         root = cast(list[object], roots)[0] if isinstance(roots, list) and roots else None
         if not isinstance(root, bytes):
             self._broken("it names no root")
-        self._first = self._file.tell()
         if earlier is not None and libipld.encode_cid(root) == earlier.commit:
+            for _ in self._blocks(pieces):  # to its end, which tells that it is whole
+                pass
             return earlier  # nothing changed
         nodes = dict(earlier.nodes) if earlier else {}
         commit: Mapping[str, object] = {}
-        for cid, at, size in self._blocks():
+        for cid, _, block in self._blocks(pieces):
             if cid == root:
-                commit = self._map(self._block(cid, at, size))
-            elif self._file.read(len(_NODE)) == _NODE:
-                nodes[cid] = self._block(cid, at, size)
+                commit = self._map(self._checked(cid, block))
+            elif block.startswith(_NODE):
+                nodes[cid] = self._checked(cid, block)
         did, data, rev = commit.get("did"), commit.get("data"), commit.get("rev")
         if not isinstance(did, str) or not syntax.is_did(did) or not isinstance(data, bytes):
             self._broken("it has no commit of a repo")
         return Tree(did, libipld.encode_cid(root), str(rev), data, nodes, self._place)
 
-    def _blocks(self) -> Iterator[tuple[bytes, int, int]]:
-        """(CID, place, size) of each block; the file stands at the block, and may be moved."""
-        self._file.seek(self._first)
-        while size := self._varint():
-            start = self._file.tell()
-            cid = self._take(36)
-            if cid[:4] not in _PLAIN or size > _LARGEST:
+    def _blocks(self, pieces: Iterator[tuple[int, bytes]] | None = None) -> Iterator[tuple[bytes, int, bytes]]:
+        """(CID, place, content) of each block, unchecked; of those pieces, or of all that follow the file's head."""
+        if pieces is None:
+            pieces = self._pieces(self._parts())
+            next(pieces)
+        for at, piece in pieces:
+            if piece[:4] not in _PLAIN or len(piece) < _CID:
                 self._broken("a block is neither a record nor part of the tree")
-            yield cid, start + 36, size - 36
-            self._file.seek(start + size)
+            yield piece[:_CID], at + _CID, piece[_CID:]
+
+    def _pieces(self, parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """(place, content) of the head and of each block; no more than a part and a block are held."""
+        held, begin, at = b"", 0, 0
+        for part in parts:
+            held, begin, at = held[at:] + part, begin + at, 0
+            while found := self._length(held, at):
+                start, size = found
+                if start + size > len(held):
+                    break
+                at = start + size
+                yield begin + start, held[start:at]
+        if at < len(held):
+            self._broken("it is cut short")
+
+    def _length(self, held: bytes, at: int) -> tuple[int, int] | None:
+        """Where the next piece begins and how long it is; None where the number is not all there."""
+        number = shift = 0
+        while at < len(held):
+            byte = held[at]
+            at += 1
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return at, number if 0 < number <= _LARGEST else self._broken("a block is empty, or larger than any")
+            shift += 7
+            if shift > 35:
+                self._broken("a block has no length")
+        return None
+
+    def _parts(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        return iter(lambda: self._file.read(_CHUNK), b"")
+
+    def _written(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        for part in parts:
+            self._file.write(part)
+            yield part
 
     def _block(self, cid: bytes, at: int, size: int) -> bytes:
         self._file.seek(at)
-        block = self._file.read(size)
+        return self._checked(cid, self._file.read(size))
+
+    def _checked(self, cid: bytes, block: bytes) -> bytes:
         if hashlib.sha256(block).digest() != cid[4:]:
             self._broken("a block does not fit its CID: it is cut short or damaged")
         return block
-
-    def _varint(self) -> int:
-        """The next number; 0 at the end."""
-        number = shift = 0
-        while byte := self._file.read(1):
-            number |= (byte[0] & 127) << shift
-            shift += 7
-            if byte[0] < 128:
-                return number or self._broken("a block is empty")
-            if shift > 35:
-                self._broken("a block has no length")
-        return 0 if shift == 0 else self._broken("it is cut short")
-
-    def _take(self, size: int) -> bytes:
-        data = self._file.read(size) if size <= _LARGEST else b""
-        return data if len(data) == size else self._broken("it is cut short")
 
     def _map(self, block: bytes) -> Mapping[str, object]:
         try:

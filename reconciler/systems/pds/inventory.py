@@ -72,6 +72,8 @@ def inventory(
     """The collection's keys and CIDs; `many` tells, at any time, that there are likely more than one would list."""
     syntax.nsid(collection)
     with (progress or Silent()).task(f"reading {collection}", None) as task:
+        if way is Way.CHEAPER and session.whole and many():
+            way = Way.REPO
         if way is not Way.REPO:
             before = head(session)
             cids: dict[str, str] = {}
@@ -149,9 +151,8 @@ def fetched(session: Session, earlier: Tree | None = None) -> Generator[Car]:
         tries += 1
         with tempfile.TemporaryFile(buffering=1 << 20, prefix="reconciler-") as file:
             try:
-                with session.public.stream(method, params) as pieces:
-                    for piece in pieces:
-                        file.write(piece)
+                with session.public.stream(method, params) as parts:
+                    car = Car(file, f"what {session.pds} sent", earlier, parts)
             except RefusedError as refused:
                 raise _refused(session, method, refused) from None
             except CutError as cut:
@@ -159,7 +160,6 @@ def fetched(session: Session, earlier: Tree | None = None) -> Generator[Car]:
                     raise session.public.lost(method, cut) from None
                 session.wait(1, f"{session.pds} broke off")
                 continue
-            car = Car(file, f"what {session.pds} sent", earlier)
             if car.did != session.did:
                 _odd(session, method, f"it is the repo of {car.did}")
             yield car
