@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.group import loaded
 from reconciler.plan.errors import ReconcilerError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def make_session(specs: tuple[Path, ...], variables: Mapping[str, str], connecti
     from reconciler import app
     from reconciler.cli.progress import progress
 
+    loaded()
     if not specs:
         if not DEFAULT_SPECS.exists():
             raise ReconcilerError(
@@ -116,4 +118,5 @@ def session_without_specs(connections: Path | None) -> Session:
     from reconciler import app
     from reconciler.cli.progress import progress
 
+    loaded()
     return app.Session((), {}, connections, dict(os.environ), progress())
