@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn, TypedDict, cast
 
 import libipld
 
@@ -17,12 +17,17 @@ _DEEPEST = 128
 _REMEMBERED = 10_000
 
 
-class _Entry(NamedTuple):
-    """A record, and the subtree before it."""
+_Entry = tuple[bytes | None, bytes, bytes]
+"""The subtree before a record, the record's key and its CID. No class: a tree has as many as there are records."""
 
-    before: bytes | None
-    key: bytes
-    cid: bytes
+
+class _Given(TypedDict):
+    """An entry as a node has it, its key without what it shares with the key before."""
+
+    p: int
+    k: bytes
+    v: bytes
+    t: bytes | None
 
 
 class _Node(NamedTuple):
@@ -51,11 +56,11 @@ class Tree:
                 return None
             node = self._node(at)
             at = node.after
-            for entry in node.entries:
-                if entry.key == wanted:
-                    return libipld.encode_cid(entry.cid)
-                if entry.key > wanted:
-                    at = entry.before
+            for before, key, cid in node.entries:
+                if key == wanted:
+                    return libipld.encode_cid(cid)
+                if key > wanted:
+                    at = before
                     break
         return self._broken("its tree is too deep")
 
@@ -80,12 +85,12 @@ class Tree:
         if depth > _DEEPEST:
             self._broken("its tree is too deep")
         node = self._parsed(cid)
-        for entry in node.entries:
-            if entry.before is not None and entry.key > low:
-                yield from self._walk(entry.before, low, high, depth + 1)
-            if entry.key >= high:
+        for before, key, record in node.entries:
+            if before is not None and key > low:
+                yield from self._walk(before, low, high, depth + 1)
+            if key >= high:
                 return
-            yield entry.key, entry.cid
+            yield key, record
         if node.after is not None:
             yield from self._walk(node.after, low, high, depth + 1)
 
@@ -102,9 +107,9 @@ class Tree:
         try:
             node = cast(Mapping[str, object], libipld.decode_dag_cbor(block))
             key, before, entries = b"", _link(node["l"]), list[_Entry]()
-            for entry in cast(list[Mapping[str, object]], node["e"]):
-                key = key[: cast(int, entry["p"])] + cast(bytes, entry["k"])
-                entries.append(_Entry(before, key, _link(entry["v"]) or b""))
+            for entry in cast(list[_Given], node["e"]):
+                key = key[: entry["p"]] + entry["k"]
+                entries.append((before, key, _link(entry["v"]) or b""))
                 before = _link(entry["t"])
         except (ValueError, TypeError, KeyError, RecursionError):
             self._broken("a node of its tree is malformed")
