@@ -166,7 +166,9 @@ def test_a_million_rows(place: Path, production: Database, backup: Database) -> 
     print(f"W = {written:.2f} s · apply, rolled back {took:.2f} s = {took / written:.2f} W, {memory} MB")
     into, upserts = copied_between(production, backup), row_by_row(production, backup)
     whole, memory = command(place, production, backup, "apply", "a.plan.jsonl")
-    print(f"COPY of what is missing into the table itself {into:.2f} s = {into / written:.2f} W")
+    print(
+        f"COPY of what is missing into the table itself {into:.2f} s = {into / written:.2f} W; apply takes {took / into:.2f} times that"
+    )
     print(f"an upsert row by row {upserts:.0f} s (a sample, taken for all) = {upserts / written:.0f} W")
     print(f"apply and planning again {whole:.2f} s = {whole / written:.2f} W, {memory} MB")
     count = "SELECT count(*), bit_xor(hashtextextended(d::text, 0)) FROM documents d"
