@@ -24,13 +24,15 @@ LOADING, WORKING = 200_000, 20_000
 
 def loaded() -> None:
     """What is there by now stays: only what comes is looked through. In a process that is not ours nothing changes."""
-    if gc.get_threshold()[0] == LOADING:
+    if Commands.standing_alone:
         gc.freeze()
         gc.set_threshold(WORKING)
 
 
 class Commands(click.Group):
     """Knows its commands by name and summary alone."""
+
+    standing_alone = False
 
     def __init__(self, *, modules: str, summaries: Mapping[str, str], **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -82,6 +84,7 @@ class Commands(click.Group):
 
         if not standalone_mode:
             return run()
+        Commands.standing_alone = True
         gc.set_threshold(LOADING)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):

@@ -57,7 +57,7 @@ def compile_records(world: World, address: str, resource: PdsRecords) -> Meant:
         did=did,
         collection=resource.collection,
         rows=origin.rows,
-        more=origin.more,
+        likely=origin.likely,
         source_name=origin.place,
         update=resource.on_changed == "update",
         delete=resource.on_extra == "delete",

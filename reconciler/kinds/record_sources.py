@@ -31,18 +31,18 @@ from reconciler.systems.postgres.session import Composable, Session, ident, join
 Rows = Callable[[], Iterator[Row]]
 
 
-def _unknown(_: int) -> bool:
-    return False
+def _unknown() -> int:
+    return 0
 
 
 class Origin(NamedTuple):
-    """`place` is what errors call it, `table` the one it is, if it is one; `more` asks, before any row is read, whether there are
-    more rows than that, where it can be known."""
+    """`place` is what errors call it, `table` the one it is, if it is one; `likely` is how many rows it has as far as anyone knows
+    before one is read."""
 
     rows: Rows
     place: str
     table: TableName | None = None
-    more: Callable[[int], bool] = _unknown
+    likely: Callable[[], int] = _unknown
 
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -109,11 +109,11 @@ def _of_table(world: World, address: str, resource: PdsRecords, connection: str,
         for number, (key_text, record_text) in enumerate(_copied(session, query), 1):
             yield Row(f"row {number if key_text is None else f'{column} = {key_text}'}", key_text, record_text)
 
-    def more(than: int) -> bool:
-        few = q("SELECT FROM {} AS {} WHERE {} LIMIT {}", relation(table.name), alias(table.name), where, lit(than + 1))
-        return session.value(q("SELECT count(*) FROM ({}) few", few)) > than
+    def likely() -> int:
+        (told,) = session.one(q("EXPLAIN (FORMAT JSON) {}", query))
+        return int(told[0]["Plan"]["Plan Rows"])
 
-    return Origin(rows, f"{connection} {full_name(table.name)}", table.name, more)
+    return Origin(rows, f"{connection} {full_name(table.name)}", table.name, likely)
 
 
 def _column(world: World, address: str, table: Table, word: str, name: str, *more: str) -> Composable:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
+from threading import Thread
 from typing import IO, cast
 
 from reconciler.plan.body import BLOCK, Body
@@ -310,8 +311,7 @@ def _read(path: Path, file: BufferedReader) -> Plan:
     offsets: dict[str, int] = {}
     begin = file.tell()
     last = _last_line(file, begin)
-    with ThreadPoolExecutor(1) as beside:
-        digested = beside.submit(_digest, path, begin, last)
+    with _Digest(file, begin, last) as digested:
         while (line := file.readline()).startswith(b'{"step":'):
             step = _parse_step(json.loads(line))
             steps.append(step)
@@ -320,7 +320,7 @@ def _read(path: Path, file: BufferedReader) -> Plan:
         end = json.loads(line)
         if end.get("end") is not True or not line.endswith(b"\n") or file.tell() - len(line) != last:
             raise _refused(path, "its end is not where it should be")
-        digest = digested.result()
+        digest = digested.whole()
     if end["sha256"] != digest or head["id"] != _identify(header, digest):
         raise _refused(path, "it was changed after it was written: its digest does not fit")
     if end["changes"] != sum(step.count for step in steps):
@@ -345,14 +345,42 @@ def _last_line(file: BufferedReader, begin: int) -> int:
     return tail + found + 1
 
 
-def _digest(path: Path, begin: int, end: int) -> str:
-    """Of what lies between."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, memoryview(bytearray(4 * BLOCK)) as block:
-        file.seek(begin)
-        for at in range(begin, end, len(block)):
-            digest.update(block[: file.readinto(block[: end - at])])
-    return digest.hexdigest()
+class _Digest:
+    """Of what lies between two places of an open file, taken beside whoever reads it; done, or given up, before the file is closed."""
+
+    def __init__(self, file: BufferedReader, begin: int, end: int) -> None:
+        self._file, self._begin, self._end = file, begin, end
+        self._sha256 = hashlib.sha256()
+        self._error: OSError | None = None
+        self._left = False
+        self._thread = Thread(target=self._take, daemon=True)  # Ctrl-C waits for nothing
+
+    def __enter__(self) -> _Digest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left = True
+        self._thread.join()
+
+    def whole(self) -> str:
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return self._sha256.hexdigest()
+
+    def _take(self) -> None:
+        at = self._begin
+        try:
+            while at < self._end and not self._left:
+                # Of the very file that is read, at a place of its own: another may stand under its name by now.
+                block = os.pread(self._file.fileno(), min(4 * BLOCK, self._end - at), at)
+                if not block:
+                    return  # cut meanwhile: the digest does not fit
+                self._sha256.update(block)
+                at += len(block)
+        except OSError as error:
+            self._error = error
 
 
 def _parse_step(tree: dict[str, object]) -> Step:

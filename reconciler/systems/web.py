@@ -1,7 +1,7 @@
 """httpx without what nobody here uses: its command line, which would read a terminal's drawing in (4 MB and a seventh of a second
-of every run), HTTP/2 (1.4 MB more) and zstd, which the SDK of AT Protocol brings along (0.3 MB; answers come as gzip or plain).
+of every run), and HTTP/2 (1.4 MB more).
 
-All are extras that may be absent; for the moment of the import they are found absent. Who asks for HTTP/2 later gets it: httpcore
+Both are extras that may be absent; for the moment of the import they are found absent. Who asks for HTTP/2 later gets it: httpcore
 looks for it again then.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-_UNUSED = ("httpx._main", "h2", "zstandard")
+_UNUSED = ("httpx._main", "h2")
 
 _hidden = [name for name in _UNUSED if name not in sys.modules] if "httpx" not in sys.modules else []
 for _name in _hidden:

@@ -79,6 +79,7 @@ def test_commands(records: Records) -> None:
     ):
         for n in range(RECORDS):
             copy.write_row((f"{prefix}{key(n)}", document(n)))
+    records.backup.sql("ANALYZE notes")
     print()
     with Took(f"plan of {RECORDS:,} creates", records.pds):
         plan = records.plan()

@@ -200,3 +200,14 @@ def test_an_interrupt_within_code_made_of_text_leaves_with_its_code_too(app: Fak
     done = subprocess.run(command, capture_output=True, text=True, env=environ(), check=False)
     assert done.returncode == 130, done.stderr
     assert "running the same again is safe" in done.stderr
+
+
+def test_in_somebodys_process_the_collector_of_garbage_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text("version: 1\nconnections: {}\n")
+    code = (
+        "import gc\ngc.set_threshold(200_000)\nfrom reconciler.cli import main\n"
+        "main(['validate'], standalone_mode=False)\nprint(gc.get_threshold()[0], gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "200000 0", done.stderr

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import libipld
 import pytest
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import car, inventory, records
 from reconciler.systems.pds.inventory import PAGES, Way
+from reconciler.systems.pds.tree import Tree
 from tests.pds.proxy import Answer, Call
 from tests.pds.real import Account, Pds
 from tests.pds.test_session import behind
@@ -54,7 +58,11 @@ def test_what_is_known_to_be_large_is_not_listed_first(pds: Pds, full: Account) 
     with behind(pds, lambda call, on: on()) as (proxy, plc), session(pds, full, plc=plc) as reader:
         found = inventory.inventory(reader, COLLECTION, many=lambda: True)
         assert len(found.cids) == PAGES * 100 + 50
-        assert (proxy.count("getRepo"), proxy.count("listRecords")) == (1, 0)
+        assert (proxy.count("getRepo"), proxy.count("listRecords")) == (1, 1)
+        assert (
+            len(inventory.inventory(reader, f"{COLLECTION}s", many=lambda: True).cids) == 2
+        )  # it ends before anyone asks
+        assert proxy.count("getRepo") == 1
 
 
 def test_an_empty_repo(pds: Pds, account: Account) -> None:
@@ -128,6 +136,67 @@ def test_a_backup_is_the_same_in_whatever_parts_it_comes(pds: Pds, account: Acco
         with pytest.raises(ReconcilerError, match="is no complete repo"):
             parts = [whole[at : min(at + size, end)] for at in range(0, end, size)]
             list(car.Car(io.BytesIO(), "cut", parts=parts).records(COLLECTION))
+
+
+def framed(*blocks: bytes) -> bytes:
+    """A CAR of blocks that are no records, with the first for its root."""
+    cids = [b"\x01\x55\x12\x20" + hashlib.sha256(block).digest() for block in blocks]
+    head = libipld.encode_dag_cbor({"roots": [cids[0]], "version": 1})
+    pieces = [head, *(cid + block for cid, block in zip(cids, blocks, strict=True))]
+    return b"".join(varint(len(it)) + it for it in pieces)
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+def test_blobs_in_a_backup_are_passed_over_until_they_are_asked_for() -> None:
+    nothing = libipld.encode_dag_cbor({"e": [], "l": None})
+    root = b"\x01\x71\x12\x20" + hashlib.sha256(nothing).digest()
+    commit = libipld.encode_dag_cbor({"did": "did:plc:abcdefghijklmnopqrstuvwx", "rev": "1", "data": root})
+    blobs = [bytes([n]) * n * 300_000 for n in range(12)]  # one is empty
+    data = framed(commit, *blobs) + varint(36 + len(nothing)) + root + nothing
+    file = Counting(data)
+    backup = car.Car(file, "blobs")
+    assert backup.cids(COLLECTION) == {}
+    for blob in blobs:
+        assert backup.blob(records.cid_of_blob(hashlib.sha256(blob).digest())) == blob
+    assert file.read_bytes < sum(map(len, blobs)) + 3 * 12 * (1 << 16)
+    assert car.Car(io.BytesIO(), "coming", parts=[data[:9], data[9:]]).cids(COLLECTION) == {}
+    for end in (len(data) - 1, len(data) - len(nothing) - 40, 2_000_000):
+        with pytest.raises(ReconcilerError, match="is no complete repo"):
+            car.Car(io.BytesIO(data[:end]), "cut")
+
+
+def test_a_backup_that_vanishes_while_it_is_read(pds: Pds, full: Account, tmp_path: Path) -> None:
+    path = tmp_path / "backup.car"
+    with session(pds, full) as reader, reader.public.stream("com.atproto.sync.getRepo", {"did": full.did}) as parts:
+        path.write_bytes(b"".join(parts))
+    with car.opened(path) as backup, pytest.raises(ReconcilerError, match="is no complete repo"):
+        os.truncate(path, 0)
+        list(backup.records(COLLECTION))
+
+
+@pytest.mark.parametrize("value", [None, b"", b"x" * 36, "x" * 36])
+def test_a_tree_whose_record_has_no_cid_is_malformed(value: object) -> None:
+    node = libipld.encode_dag_cbor({"e": [{"p": 0, "k": f"{COLLECTION}/a".encode(), "v": value, "t": None}], "l": None})
+    root = b"\x01\x71\x12\x20" + hashlib.sha256(node).digest()
+    tree = Tree("did:plc:x", "c", "1", root, {root: node}, "a backup")
+    with pytest.raises(ReconcilerError, match="a backup is no complete repo"):
+        tree.cid(COLLECTION, "a")
+    with pytest.raises(ReconcilerError, match="a backup is no complete repo"):
+        list(tree.entries(COLLECTION))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 20, b"{}", b"\x01\xa0", b"\x0a\xa1eroots\x80"])

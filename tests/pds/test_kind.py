@@ -184,19 +184,23 @@ def test_a_run_logs_in_once_and_a_plan_never(records: Records) -> None:
         assert records.repo() == records.repo("org.example.other") == {}
 
 
-@pytest.mark.parametrize(("rows", "more", "listed"), [(3, "", False), (2, "", True), (3, "  rkeys: a\n", True)])
-def test_a_table_of_many_rows_is_not_listed_first(
-    records: Records, monkeypatch: pytest.MonkeyPatch, rows: int, more: str, *, listed: bool
-) -> None:
-    monkeypatch.setattr("reconciler.systems.pds.compare.MANY", 2)
-    records.rows({rkey: note(rkey) for rkey in "abc"[:rows]})
-    records.rows({"other": note("x")}, "notes")
-    records.backup.sql("UPDATE notes SET uri = 'at://did:plc:other/org.example.note/x' WHERE uri LIKE '%/other'")
+@pytest.mark.parametrize(("there", "more", "whole"), [(150, "", True), (150, "  rkeys: a\n", False), (0, "", False)])
+def test_of_a_large_table_no_pages_are_listed_in_vain(records: Records, there: int, more: str, *, whole: bool) -> None:
+    """Unless the collection is small: then all of a repo, whatever else it holds, would be fetched for nothing."""
+    fill(records.pds, records.account, {f"r{n}": note("x") for n in range(there)})
+    prefix = f"at://{records.account.did}/{COLLECTION}/"
+    records.backup.sql(
+        "INSERT INTO notes (uri, data) SELECT %s || 'r' || n, %s FROM generate_series(0, 2999) n", prefix, note("x")
+    )
+    records.backup.sql("ANALYZE notes")
     with behind(records.pds, lambda call, pass_on: pass_on()) as (proxy, records.plc):
-        records.write(NOTES + more)
-        records.plan()
-        assert bool(proxy.count("listRecords")) is listed
-        assert proxy.count("getRepo") in ((0, 1) if listed else (1,))
+        records.write(NOTES + "  allow: [R011]\n" + more)
+        found = json.loads(records.run("status", "spec.yaml", "--json").out)["resources"][0]
+        assert proxy.count("getRepo") == whole
+        if whole:
+            assert proxy.count("listRecords") == 1
+    if not more:
+        assert (found["in_sync"], found["missing"]) == (there, 3000 - there)
 
 
 def test_bad_records_are_named_with_their_rows(records: Records) -> None:

@@ -7,6 +7,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.plan import file as plan_file
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.file import Header, Planned, change_line, parse_change, planned, read, write
 from reconciler.plan.invert import invert, invert_change
@@ -140,6 +143,50 @@ def test_a_plan_cut_anywhere_is_refused(cut: int) -> None:
         path.write_bytes(path.read_bytes()[:-cut])
         with pytest.raises(ReconcilerError, match="refused"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    "more", [b"\n", b" ", b"x", b"{}\n", b"\n\n", b'{"end":true}', b" " * (1 << 20), b"\0" * 600_000]
+)
+def test_a_plan_with_more_behind_its_end_is_refused(tmp_path: Path, more: bytes) -> None:
+    path = tmp_path / "a.plan.jsonl"
+    one = step("t")
+    write(path, Header(), [planned(one, [Change(one.id, ("1",), None, {"id": "1"}, "missing")])])
+    whole = path.read_bytes()
+    path.write_bytes(whole + more)
+    with pytest.raises(ReconcilerError, match="refused"):
+        read(path)
+    path.write_bytes(whole + whole.splitlines(keepends=True)[-1])
+    with pytest.raises(ReconcilerError, match="refused"):
+        read(path)
+
+
+def test_the_digest_is_of_the_file_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of another that stands under its name by then."""
+    path, good = tmp_path / "a.plan.jsonl", tmp_path / "good.plan.jsonl"
+    one = step("t")
+    write(good, Header(), [planned(one, [Change(one.id, ("1",), None, {"id": "1"}, "missing")])])
+    path.write_bytes(good.read_bytes().replace(b'"verb":"insert"', b'"verb":"delete"'))
+    taken = plan_file._Digest.__enter__  # pyright: ignore[reportPrivateUsage]
+
+    def swap(digest: object) -> object:
+        good.replace(path)
+        return taken(digest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr("reconciler.plan.file._Digest.__enter__", swap)
+    with pytest.raises(ReconcilerError, match="refused"):
+        read(path)
+
+
+def test_nobody_waits_for_the_digest_of_a_plan_that_is_not_wanted_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "a.plan.jsonl"
+    one = step("t")
+    write(path, Header(), [planned(one, [Change(one.id, ("1",), None, {"id": "1"}, "missing")])])
+    slow = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom reconciler.cli.saved import opening\n"
+        "os.pread = lambda *_: time.sleep(60)\nopening(Path(sys.argv[1]))\ntime.sleep(0.2)\n"
+    )
+    subprocess.run([sys.executable, "-c", slow, path], check=True, timeout=30)
 
 
 def test_a_plan_that_nests_without_end_is_refused(tmp_path: Path) -> None:

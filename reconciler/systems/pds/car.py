@@ -8,6 +8,7 @@ an error: a file cut short never looks like a small repo. Memory holds the tree'
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,11 @@ _NODE = b"\xa2ae"  # a map of two whose first key is "e": how every node of the 
 _PLAIN = (b"\x01\x71\x12\x20", b"\x01\x55\x12\x20")
 _CID = 36  # bytes
 _LARGEST = 1 << 22  # no PDS makes a larger block
-_CHUNK = 1 << 20
+_BEGINS = _CID + len(_NODE)
+_CHUNK = 1 << 16
+
+Piece = tuple[int, int, bytes]
+"""Something with its length before it: its place, its size, and its content or at least how that begins."""
 
 
 class Car:
@@ -37,7 +42,7 @@ class Car:
         self._file = file
         self._place = place
         self._blobs: dict[str, tuple[bytes, int, int]] | None = None
-        self.tree = self._index(self._parts() if parts is None else self._written(parts), earlier)
+        self.tree = self._index(self._lying() if parts is None else self._coming(parts), earlier)
         self.did, self.commit = self.tree.did, self.tree.commit
 
     def cids(self, collection: str) -> dict[str, str]:
@@ -53,7 +58,7 @@ class Car:
         chosen = None if rkeys is None else set(rkeys)
         entries = [it for it in self.tree.entries(syntax.nsid(collection)) if chosen is None or it[0] in chosen]
         wanted = {cid for _, cid in entries}
-        places = {cid: (at, len(block)) for cid, at, block in self._blocks() if cid in wanted}
+        places = {cid: (at, size) for cid, at, size, _ in self._blocks() if cid in wanted}
         for rkey, cid in entries:
             at, size = places.get(cid) or self._broken(f"the record {collection}/{rkey} is not in it")
             block = self._block(cid, at, size)
@@ -78,14 +83,13 @@ class Car:
         """The bytes of a blob, where the file holds them beside the records."""
         if self._blobs is None:
             raw = (it for it in self._blocks() if it[0][:4] == _PLAIN[1])
-            self._blobs = {libipld.encode_cid(cid): (cid, at, len(block)) for cid, at, block in raw}
+            self._blobs = {libipld.encode_cid(cid): (cid, at, size) for cid, at, size, _ in raw}
         place = self._blobs.get(cid)
         return self._block(*place) if place else None
 
-    def _index(self, parts: Iterable[bytes], earlier: Tree | None) -> Tree:
+    def _index(self, pieces: Iterator[Piece], earlier: Tree | None) -> Tree:
         """Read once through, keeping the nodes."""
-        pieces = self._pieces(parts)
-        _, head = next(pieces, None) or self._broken("it is empty")
+        _, _, head = next(pieces, None) or self._broken("it is empty")
         roots = self._map(head).get("roots")
         root = cast(list[object], roots)[0] if isinstance(roots, list) and roots else None
         if not isinstance(root, bytes):
@@ -96,39 +100,59 @@ class Car:
             return earlier  # nothing changed
         nodes = dict(earlier.nodes) if earlier else {}
         commit: Mapping[str, object] = {}
-        for cid, _, block in self._blocks(pieces):
+        for cid, at, size, begins in self._blocks(pieces):
             if cid == root:
-                commit = self._map(self._checked(cid, block))
-            elif block.startswith(_NODE):
-                nodes[cid] = self._checked(cid, block)
+                commit = self._map(self._block(cid, at, size, begins))
+            elif begins.startswith(_NODE):
+                nodes[cid] = self._block(cid, at, size, begins)
         did, data, rev = commit.get("did"), commit.get("data"), commit.get("rev")
         if not isinstance(did, str) or not syntax.is_did(did) or not isinstance(data, bytes):
             self._broken("it has no commit of a repo")
         return Tree(did, libipld.encode_cid(root), str(rev), data, nodes, self._place)
 
-    def _blocks(self, pieces: Iterator[tuple[int, bytes]] | None = None) -> Iterator[tuple[bytes, int, bytes]]:
-        """(CID, place, content) of each block, unchecked; of those pieces, or of all that follow the file's head."""
+    def _blocks(self, pieces: Iterator[Piece] | None = None) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """(CID, place, size, how it begins) of each block, unchecked; of those pieces, or of all that follow the file's head."""
         if pieces is None:
-            pieces = self._pieces(self._parts())
-            next(pieces)
-        for at, piece in pieces:
-            if piece[:4] not in _PLAIN or len(piece) < _CID:
+            pieces = self._lying()
+            next(pieces, None)
+        for at, size, begins in pieces:
+            if begins[:4] not in _PLAIN or size < _CID:
                 self._broken("a block is neither a record nor part of the tree")
-            yield piece[:_CID], at + _CID, piece[_CID:]
+            yield begins[:_CID], at + _CID, size - _CID, begins[_CID:]
 
-    def _pieces(self, parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-        """(place, content) of the head and of each block; no more than a part and a block are held."""
+    def _coming(self, parts: Iterable[bytes]) -> Iterator[Piece]:
+        """The head and each block, whole; no more than a part and a block are held."""
         held, begin, at = b"", 0, 0
         for part in parts:
+            self._file.write(part)
             held, begin, at = held[at:] + part, begin + at, 0
             while found := self._length(held, at):
                 start, size = found
                 if start + size > len(held):
                     break
                 at = start + size
-                yield begin + start, held[start:at]
+                yield begin + start, size, held[start:at]
         if at < len(held):
             self._broken("it is cut short")
+
+    def _lying(self) -> Iterator[Piece]:
+        """The head and each block of the file; what is long, as blobs are, is passed over but for its beginning."""
+        end = self._file.seek(0, os.SEEK_END)
+        held, begin, at = b"", 0, 0
+        while begin + at < end:
+            found = self._length(held, at)
+            if found is None or found[0] + min(found[1], _BEGINS) > len(held):
+                self._file.seek(begin + len(held))
+                part = self._file.read(_CHUNK) or self._broken("it is cut short")
+                held, begin, at = held[at:] + part, begin + at, 0
+                continue
+            start, size = found
+            at = start + size
+            if begin + at > end:
+                self._broken("it is cut short")
+            yield begin + start, size, held[start:at]
+            if at > len(held):
+                held, begin, at = b"", begin + at, 0
 
     def _length(self, held: bytes, at: int) -> tuple[int, int] | None:
         """Where the next piece begins and how long it is; None where the number is not all there."""
@@ -144,20 +168,12 @@ class Car:
                 self._broken("a block has no length")
         return None
 
-    def _parts(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        return iter(lambda: self._file.read(_CHUNK), b"")
-
-    def _written(self, parts: Iterable[bytes]) -> Iterator[bytes]:
-        for part in parts:
-            self._file.write(part)
-            yield part
-
-    def _block(self, cid: bytes, at: int, size: int) -> bytes:
-        self._file.seek(at)
-        return self._checked(cid, self._file.read(size))
-
-    def _checked(self, cid: bytes, block: bytes) -> bytes:
+    def _block(self, cid: bytes, at: int, size: int, begins: bytes = b"") -> bytes:
+        """A block's content, of which some may be there already."""
+        block = begins
+        if len(begins) < size:
+            self._file.seek(at)
+            block = self._file.read(size)
         if hashlib.sha256(block).digest() != cid[4:]:
             self._broken("a block does not fit its CID: it is cut short or damaged")
         return block

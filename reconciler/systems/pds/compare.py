@@ -56,8 +56,8 @@ class Wanted:
     store_name: str = ""
     notes: tuple[str, ...] = ()
     place: Location | None = None
-    more: Callable[[int], bool] = lambda _: False
-    """Whether the source is known, before it is read, to have more rows than that."""
+    likely: Callable[[], int] = lambda: 0
+    """How many rows the source has, as far as anyone knows before one is read."""
 
     def means(self, rkey: str) -> bool:
         """Whether this record of the collection is one that the resource is about."""
@@ -155,7 +155,7 @@ def compare(session: Session, wanted: Wanted, scratch: IO[bytes]) -> Compared:
     texts: dict[str, tuple[str, tuple[int, int]]] = {}
     with ThreadPoolExecutor(1) as pool:
         # As many records as the source has most often are in the repo too: once these are many, no more pages are listed in vain.
-        many = wanted.rkeys is None and session.whole and wanted.more(MANY)
+        many = wanted.rkeys is None and session.whole and wanted.likely() > MANY
         known = pool.submit(inventory, session, wanted.collection, many=lambda: many or len(texts) > MANY)
         for it in _records(session, wanted, found):
             texts[it.rkey] = it.cid, found.spool.put(it.text)

@@ -69,16 +69,14 @@ def inventory(
     progress: Progress | None = None,
     many: Callable[[], bool] = lambda: False,
 ) -> Inventory:
-    """The collection's keys and CIDs; `many` tells, at any time, that there are likely more than one would list."""
+    """The collection's keys and CIDs; `many` tells, at any time, that there are likely more than one would list, if it is not empty."""
     syntax.nsid(collection)
     with (progress or Silent()).task(f"reading {collection}", None) as task:
-        if way is Way.CHEAPER and session.whole and many():
-            way = Way.REPO
         if way is not Way.REPO:
             before = head(session)
             cids: dict[str, str] = {}
             for number, page in enumerate(_pages(session, collection)):
-                if way is Way.CHEAPER and session.whole and (number == PAGES or many()):
+                if way is Way.CHEAPER and session.whole and (number == PAGES or (len(page) == _PAGE and many())):
                     break
                 cids.update((found.rkey, found.cid) for found in page)
                 task.advance(len(page))

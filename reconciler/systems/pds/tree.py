@@ -13,6 +13,8 @@ import libipld
 
 from reconciler.plan.errors import ReconcilerError
 
+_RECORD = b"\x01\x71\x12\x20"  # how the CID of every record begins
+_CID = 36  # bytes
 _DEEPEST = 128
 _REMEMBERED = 10_000
 
@@ -109,7 +111,10 @@ class Tree:
             key, before, entries = b"", _link(node["l"]), list[_Entry]()
             for entry in cast(list[_Given], node["e"]):
                 key = key[: entry["p"]] + entry["k"]
-                entries.append((before, key, _link(entry["v"]) or b""))
+                record = _link(entry["v"]) or b""
+                if len(record) != _CID or not record.startswith(_RECORD):
+                    raise ValueError
+                entries.append((before, key, record))
                 before = _link(entry["t"])
         except (ValueError, TypeError, KeyError, RecursionError):
             self._broken("a node of its tree is malformed")
