@@ -18,21 +18,9 @@ from reconciler.cli import log
 from reconciler.cli.errors import ended_like_ctrl_c, leave
 from reconciler.plan.errors import EXIT_CODES
 
-LOADING, WORKING = 200_000, 20_000
-"""Objects made before Python looks for circles: in what is loaded when a command starts there are none, and to look takes a tenth of that."""
-
-
-def loaded() -> None:
-    """What is there by now stays: only what comes is looked through. In a process that is not ours nothing changes."""
-    if Commands.standing_alone:
-        gc.freeze()
-        gc.set_threshold(WORKING)
-
 
 class Commands(click.Group):
     """Knows its commands by name and summary alone."""
-
-    standing_alone = False
 
     def __init__(self, *, modules: str, summaries: Mapping[str, str], **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -84,8 +72,7 @@ class Commands(click.Group):
 
         if not standalone_mode:
             return run()
-        Commands.standing_alone = True
-        gc.set_threshold(LOADING)
+        gc.set_threshold(20_000)  # looking for circles in what is loaded takes a tenth of a command's start
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # an arrow must not end a run on an old terminal

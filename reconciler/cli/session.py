@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconciler.cli.group import loaded
 from reconciler.plan.errors import ReconcilerError
 
 if TYPE_CHECKING:
@@ -102,7 +101,6 @@ def make_session(specs: tuple[Path, ...], variables: Mapping[str, str], connecti
     from reconciler import app
     from reconciler.cli.progress import progress
 
-    loaded()
     if not specs:
         if not DEFAULT_SPECS.exists():
             raise ReconcilerError(
@@ -118,5 +116,4 @@ def session_without_specs(connections: Path | None) -> Session:
     from reconciler import app
     from reconciler.cli.progress import progress
 
-    loaded()
     return app.Session((), {}, connections, dict(os.environ), progress())

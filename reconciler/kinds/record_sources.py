@@ -31,10 +31,6 @@ from reconciler.systems.postgres.session import Composable, Session, ident, join
 Rows = Callable[[], Iterator[Row]]
 
 
-def _unknown() -> int:
-    return 0
-
-
 class Origin(NamedTuple):
     """`place` is what errors call it, `table` the one it is, if it is one; `likely` is how many rows it has as far as anyone knows
     before one is read."""
@@ -42,7 +38,7 @@ class Origin(NamedTuple):
     rows: Rows
     place: str
     table: TableName | None = None
-    likely: Callable[[], int] = _unknown
+    likely: Callable[[], int] = lambda: 0
 
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)

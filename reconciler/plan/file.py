@@ -18,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
-from threading import Thread
 from typing import IO, cast
 
-from reconciler.plan.body import BLOCK, Body
+from reconciler.plan.body import BLOCK, Body, Digest, last_line
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.rules import rule
 from reconciler.plan.step import Change, Check, Deferred, Hazard, Image, Kept, Step, Verb
@@ -310,8 +309,8 @@ def _read(path: Path, file: BufferedReader) -> Plan:
     steps: list[Step] = []
     offsets: dict[str, int] = {}
     begin = file.tell()
-    last = _last_line(file, begin)
-    with _Digest(file, begin, last) as digested:
+    last = last_line(file, begin)
+    with Digest(file, begin, last) as digested:
         while (line := file.readline()).startswith(b'{"step":'):
             step = _parse_step(json.loads(line))
             steps.append(step)
@@ -333,54 +332,6 @@ def _skip_changes(file: IO[bytes], step: Step) -> None:
     for _ in range(step.count):
         if not file.readline().startswith(prefix):
             raise ValueError("a change does not belong to its step")
-
-
-def _last_line(file: BufferedReader, begin: int) -> int:
-    """Where it begins; reading goes on where it stood."""
-    size = file.seek(0, os.SEEK_END)
-    tail = max(begin, size - BLOCK)
-    file.seek(tail)
-    found = file.read().rfind(b"\n", 0, -1)
-    file.seek(begin)
-    return tail + found + 1
-
-
-class _Digest:
-    """Of what lies between two places of an open file, taken beside whoever reads it; done, or given up, before the file is closed."""
-
-    def __init__(self, file: BufferedReader, begin: int, end: int) -> None:
-        self._file, self._begin, self._end = file, begin, end
-        self._sha256 = hashlib.sha256()
-        self._error: OSError | None = None
-        self._left = False
-        self._thread = Thread(target=self._take, daemon=True)  # Ctrl-C waits for nothing
-
-    def __enter__(self) -> _Digest:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left = True
-        self._thread.join()
-
-    def whole(self) -> str:
-        self._thread.join()
-        if self._error:
-            raise self._error
-        return self._sha256.hexdigest()
-
-    def _take(self) -> None:
-        at = self._begin
-        try:
-            while at < self._end and not self._left:
-                # Of the very file that is read, at a place of its own: another may stand under its name by now.
-                block = os.pread(self._file.fileno(), min(4 * BLOCK, self._end - at), at)
-                if not block:
-                    return  # cut meanwhile: the digest does not fit
-                self._sha256.update(block)
-                at += len(block)
-        except OSError as error:
-            self._error = error
 
 
 def _parse_step(tree: dict[str, object]) -> Step:

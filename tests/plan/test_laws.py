@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.plan import file as plan_file
+from reconciler.plan.body import Digest
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.file import Header, Planned, change_line, parse_change, planned, read, write
 from reconciler.plan.invert import invert, invert_change
@@ -167,13 +167,13 @@ def test_the_digest_is_of_the_file_that_is_read(tmp_path: Path, monkeypatch: pyt
     one = step("t")
     write(good, Header(), [planned(one, [Change(one.id, ("1",), None, {"id": "1"}, "missing")])])
     path.write_bytes(good.read_bytes().replace(b'"verb":"insert"', b'"verb":"delete"'))
-    taken = plan_file._Digest.__enter__  # pyright: ignore[reportPrivateUsage]
+    taken = Digest.__enter__
 
     def swap(digest: object) -> object:
         good.replace(path)
         return taken(digest)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr("reconciler.plan.file._Digest.__enter__", swap)
+    monkeypatch.setattr("reconciler.plan.body.Digest.__enter__", swap)
     with pytest.raises(ReconcilerError, match="refused"):
         read(path)
 

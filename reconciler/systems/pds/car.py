@@ -19,13 +19,13 @@ import libipld
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.pds import records, syntax
+from reconciler.systems.pds.records import BLOB_CID, CID_BYTES, RECORD_CID
 from reconciler.systems.pds.tree import Tree, broken
 
 _NODE = b"\xa2ae"  # a map of two whose first key is "e": how every node of the tree begins, and no record
-_PLAIN = (b"\x01\x71\x12\x20", b"\x01\x55\x12\x20")
-_CID = 36  # bytes
+_PLAIN = (RECORD_CID, BLOB_CID)
 _LARGEST = 1 << 22  # no PDS makes a larger block
-_BEGINS = _CID + len(_NODE)
+_BEGINS = CID_BYTES + len(_NODE)
 _CHUNK = 1 << 16
 
 Piece = tuple[int, int, bytes]
@@ -82,7 +82,7 @@ class Car:
     def blob(self, cid: str) -> bytes | None:
         """The bytes of a blob, where the file holds them beside the records."""
         if self._blobs is None:
-            raw = (it for it in self._blocks() if it[0][:4] == _PLAIN[1])
+            raw = (it for it in self._blocks() if it[0][:4] == BLOB_CID)
             self._blobs = {libipld.encode_cid(cid): (cid, at, size) for cid, at, size, _ in raw}
         place = self._blobs.get(cid)
         return self._block(*place) if place else None
@@ -116,9 +116,9 @@ class Car:
             pieces = self._lying()
             next(pieces, None)
         for at, size, begins in pieces:
-            if begins[:4] not in _PLAIN or size < _CID:
+            if begins[:4] not in _PLAIN or size < CID_BYTES:
                 self._broken("a block is neither a record nor part of the tree")
-            yield begins[:_CID], at + _CID, size - _CID, begins[_CID:]
+            yield begins[:CID_BYTES], at + CID_BYTES, size - CID_BYTES, begins[CID_BYTES:]
 
     def _coming(self, parts: Iterable[bytes]) -> Iterator[Piece]:
         """The head and each block, whole; no more than a part and a block are held."""

@@ -24,8 +24,9 @@ MAX_BYTES = 1_000_000  # of JSON: the body of one call
 MAX_STORED = 1 << 20  # of DAG-CBOR
 MAX_DEPTH = 256
 _MAX_INTEGER = (1 << 53) - 1
-_CID_HEAD = b"\x01\x71\x12\x20"  # version 1, dag-cbor, sha-256 of 32 bytes
-_RAW_HEAD = b"\x01\x55\x12\x20"
+RECORD_CID = b"\x01\x71\x12\x20"  # version 1, dag-cbor, sha-256 of 32 bytes
+BLOB_CID = b"\x01\x55\x12\x20"
+CID_BYTES = 36
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,12 @@ def cid_of(text: str) -> str | None:
 
 
 def cid_of_block(block: bytes) -> str:
-    return libipld.encode_cid(_CID_HEAD + hashlib.sha256(block).digest())
+    return libipld.encode_cid(RECORD_CID + hashlib.sha256(block).digest())
 
 
 def cid_of_blob(digest: bytes) -> str:
     """The CID of bytes with this SHA-256."""
-    return libipld.encode_cid(_RAW_HEAD + digest)
+    return libipld.encode_cid(BLOB_CID + digest)
 
 
 def to_json(block: bytes) -> str:

@@ -12,9 +12,8 @@ from typing import NamedTuple, NoReturn, TypedDict, cast
 import libipld
 
 from reconciler.plan.errors import ReconcilerError
+from reconciler.systems.pds.records import CID_BYTES, RECORD_CID
 
-_RECORD = b"\x01\x71\x12\x20"  # how the CID of every record begins
-_CID = 36  # bytes
 _DEEPEST = 128
 _REMEMBERED = 10_000
 
@@ -112,7 +111,7 @@ class Tree:
             for entry in cast(list[_Given], node["e"]):
                 key = key[: entry["p"]] + entry["k"]
                 record = _link(entry["v"]) or b""
-                if len(record) != _CID or not record.startswith(_RECORD):
+                if len(record) != CID_BYTES or not record.startswith(RECORD_CID):
                     raise ValueError
                 entries.append((before, key, record))
                 before = _link(entry["t"])

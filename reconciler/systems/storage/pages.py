@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from operator import ge
 from typing import TYPE_CHECKING, cast
@@ -46,14 +45,14 @@ class NoSuchRouteError(Exception):
 
 def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
     """By the bytes of their names."""
-    for entries in _entries(http, bucket, prefix, _KEPT | {"updated_at"}):
+    for entries in _entries(http, bucket, prefix):
         for entry in entries:
             yield described(str(entry["name"]), entry)
 
 
 def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
     """The same as blocks of COPY text, a page each."""
-    for entries in _entries(http, bucket, prefix, _KEPT):
+    for entries in _entries(http, bucket, prefix):
         block = _block(entries)
         entries.clear()  # a page in memory is three times its text: one at a time
         yield block
@@ -85,9 +84,9 @@ def _lines(entries: list[Json]) -> bytes:
     return b"".join([copytext.line(described(str(entry["name"]), entry)) for entry in entries])
 
 
-def _entries(http: Http, bucket: str, prefix: str, kept: frozenset[str]) -> Iterator[list[Json]]:
+def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Json]]:
     """Page by page; while one is read and worked on, the next is on its way."""
-    listing = _Pages(http, bucket, prefix, _lean(kept))
+    listing = _Pages(http, bucket, prefix)
     last: str | None = None
     cursor: str | None = None
     following: str | None = None
@@ -148,8 +147,8 @@ class _Pages:
     What is found there is a guess: an answer is only taken for the cursor that it was asked for.
     """
 
-    def __init__(self, http: Http, bucket: str, prefix: str, lean: Callable[[Json], Json]) -> None:
-        self.http, self.bucket, self.prefix, self._lean = http, bucket, prefix, lean
+    def __init__(self, http: Http, bucket: str, prefix: str) -> None:
+        self.http, self.bucket, self.prefix = http, bucket, prefix
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._ahead: tuple[Json, Future[Response]] | None = None
 
@@ -218,7 +217,7 @@ class _Pages:
             text = response.content.decode()
             del response  # beside what is made of it one copy is enough
             try:
-                return _Page(json.loads(text, object_hook=self._lean))
+                return _Page(json.loads(text, object_hook=_lean))
             except (KeyError, TypeError, AttributeError):
                 raise Garbled("not a page") from None
 
@@ -246,23 +245,12 @@ class _Pages:
         return incomplete(self.http.connection, self.bucket, why)
 
 
-_KEPT = frozenset({"name", "id", "metadata", "created_at", "size", "eTag", "mimetype"})
+_KEPT = frozenset({"name", "id", "metadata", "created_at", "updated_at", "size", "eTag", "mimetype"})
 
 
-def _lean(kept: frozenset[str]) -> Callable[[Json], Json]:
+def _lean(tree: Json) -> Json:
     """An entry, or its metadata, without what nobody asks for: a page is as large in memory as what is kept of it."""
-
-    def lean(tree: Json) -> Json:
-        if "objects" in tree:
-            return tree
-        few = {key: value for key, value in tree.items() if key in kept}
-        if few.get("id") is not None:
-            few["id"] = True  # an object, no folder
-        if isinstance(mime := few.get("mimetype"), str):
-            few["mimetype"] = sys.intern(mime)
-        return few
-
-    return lean
+    return tree if "objects" in tree else {key: value for key, value in tree.items() if key in _KEPT}
 
 
 def _guess(answer: bytes) -> str | None:
