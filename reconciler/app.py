@@ -13,20 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.kinds.checks import FailedCheckError, Watch, stand
 from reconciler.kinds.findings import Observed, ResourceStatus
 from reconciler.kinds.observe import observed
-from reconciler.kinds.processes import rows_of
-from reconciler.kinds.reread import digest_pads
+from reconciler.kinds.pads import digest_pads
 from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
-from reconciler.plan import invert as inverse
-from reconciler.plan.compare import compare as compare
 from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
 from reconciler.plan.file import Header, Plan
-from reconciler.plan.invert_one import invert_one
-from reconciler.plan.left import told
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.outcome import Outcome
 from reconciler.plan.progress import Progress, Silent
@@ -38,6 +32,7 @@ from reconciler.spec.paths import paths_in
 
 if TYPE_CHECKING:
     from reconciler.kinds.carrying import Carrier
+    from reconciler.plan.compare import PlanDiff
     from reconciler.systems.postgres.cascade_tree import CascadeNode
     from reconciler.systems.postgres.investigate import Investigation
 
@@ -109,7 +104,7 @@ def _plan(
         found = seen.steps()
         by_id = {item.step.id: item for item in found.steps}
         ordered = arrange([item.step for item in found.steps], [*found.must, *seen.needs(by_id)], found.rather)
-        checks = stand(world, seen.addresses, created=any(step.verb is Verb.CREATE for step in ordered))
+        checks = seen.checks(created=any(step.verb is Verb.CREATE for step in ordered))
         header = Header(
             spec=spec.canonical(seen.addresses),
             variables=dict(spec.variables),
@@ -182,6 +177,7 @@ def apply(
 ) -> Applied:
     """Carry out exactly this plan, run by run; then plan its resources again and say whether anything is left."""
     from reconciler.kinds.carrying import Carrier, beyond_rehearsal
+    from reconciler.kinds.checks import FailedCheckError, Watch
 
     if not rehearse and (refused := refusal(plan.header.hazards)):
         raise refused
@@ -235,6 +231,8 @@ def _now(spec: Spec, addresses: Sequence[str], session: Session) -> tuple[Check,
     """How checks stand that no transaction of the apply could look at."""
     if not addresses:
         return ()
+    from reconciler.kinds.checks import stand
+
     with opened(spec, snapshots=True, tell=_telling(session)) as world:
         return stand(world, addresses)
 
@@ -272,7 +270,10 @@ def _converged(
 
     What is left comes back, and what calls of this plan may have changed after it was done, which is no failure.
     """
-    if inverse.is_undo(plan):
+    from reconciler.plan.invert import is_undo
+    from reconciler.plan.left import told
+
+    if is_undo(plan):
         try:
             with opened(spec, snapshots=False) as world:
                 left = [
@@ -300,6 +301,8 @@ def _converged(
             if step.address not in addresses:
                 continue
             if step.verb is Verb.CALL:
+                from reconciler.kinds.processes import rows_of
+
                 if count := rows_of(again, step)["pending"]:
                     left.append(f"{step.id}: {count:,} {'row is' if count == 1 else 'rows are'} pending")
             elif by := called.get((step.connection, step.target)):
@@ -316,8 +319,18 @@ def _converged(
 
 def undo(plan: Plan, out: Path | None = None, *, only_key: str | None = None) -> Plan:
     """The plan that takes this one back, or one duplicate of it, for review like any other."""
-    header, steps = inverse.invert(plan) if only_key is None else invert_one(plan, only_key)
+    from reconciler.plan.invert import invert
+    from reconciler.plan.invert_one import invert_one
+
+    header, steps = invert(plan) if only_key is None else invert_one(plan, only_key)
     return plan_file.write(out, header, steps)
+
+
+def compare(first: Plan, second: Plan) -> PlanDiff:
+    """What the second plan would do otherwise than the first."""
+    from reconciler.plan.compare import compare as compared
+
+    return compared(first, second)
 
 
 def status(session: Session) -> tuple[ResourceStatus, ...]:

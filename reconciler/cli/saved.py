@@ -33,12 +33,20 @@ def opening(path: Path) -> Callable[[], Plan]:
 
 def present(plan: Plan, out: Path | None, *, as_json: bool = False, examples: str = "all") -> None:
     """Print a plan; where it was saved, write its Markdown beside it and say how to go on."""
-    from reconciler.views import json, markdown, text
     from reconciler.views.overview import Examples
 
-    write(json.render(plan) if as_json else [text.render(plan, color=color_on_stdout(), examples=Examples(examples))])
+    if as_json:
+        from reconciler.views import json
+
+        write(json.render(plan))
+    else:
+        from reconciler.views import text
+
+        write([text.render(plan, color=color_on_stdout(), examples=Examples(examples))])
     if out is None:
         return
+    from reconciler.views import markdown
+
     beside = markdown_path(out)
     name = out.name if out.is_absolute() else out.as_posix()  # Markdown goes into git: no path of this machine
     beside.write_text(markdown.render(plan, file=name, examples=Examples(examples)), encoding="utf-8", newline="\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.kinds.collections import find_table, place_of
+from reconciler.kinds.tables import find_table, place_of, sensitive_columns
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName, split_dotted
@@ -121,22 +121,6 @@ def _listed(world: World, address: str, audit: Audit, tables: list[Table]) -> se
                 where=world.spec.locate(*address.split("."), "sensitive", n),
             )
     return set(audit.sensitive or ())
-
-
-def sensitive_columns(world: World, connection: str, table: TableName) -> set[str]:
-    """What collections of the same table call sensitive."""
-    found: set[str] = set()
-    for collection in world.spec.document.collections.values():
-        if collection.table is not None:
-            of, name = collection.target()
-            if of == connection and TableName(name.schema or "public", name.name) == table:
-                found |= set(collection.sensitive)
-        elif collection.into == connection:
-            for name, options in (collection.tables or {}).items():
-                one = TableName.parse(name)
-                if TableName(one.schema or "public", one.name) == table:
-                    found |= set(options.sensitive)
-    return found
 
 
 def _check(world: World, address: str, audit: Audit, table: Table, it: Audited) -> None:

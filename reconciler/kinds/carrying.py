@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.kinds.reread import digest_pads, rereading
+from reconciler.kinds.pads import digest_pads
+from reconciler.kinds.reread import rereading
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan.errors import Exit, ReconcilerError
 from reconciler.plan.file import Plan
@@ -65,7 +66,7 @@ class Carrier:
         if world.is_pds(connection):
             return self._records(world, connection, steps, rehearse)
         if world.is_storage(connection):
-            from reconciler.kinds.bucket_prefixes import run_objects
+            from reconciler.kinds.bucket_prefixes_run import run_objects
 
             return run_objects(world, self.plan, connection, steps, self.progress, rehearse=rehearse)
         return self._rows(connection, steps, rehearse, at_end)

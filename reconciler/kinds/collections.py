@@ -7,10 +7,10 @@ Nothing is decided here about rows; only which relations are meant, and what the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from reconciler.kinds.tables import Compiled, find_table, place_of, proven
 from reconciler.kinds.world import World
-from reconciler.plan.errors import Location, ReconcilerError
+from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.spec import (
     AuditSource,
@@ -25,14 +25,12 @@ from reconciler.spec import (
     SourceTable,
     json_text,
 )
-from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import find
 from reconciler.systems.postgres.as_of import AsOf, as_of
 from reconciler.systems.postgres.audit_log import find_log
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.closure import cyclic, dependents, scopes
 from reconciler.systems.postgres.exchange import Reached
-from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import (
     Compare,
     Intent,
@@ -46,25 +44,7 @@ from reconciler.systems.postgres.rows import (
     full_name,
     relation,
 )
-from reconciler.systems.postgres.session import Composable, Session, ident
-
-
-class NoTableError(ReconcilerError):
-    """A table that the target does not have, or not yet."""
-
-    def __init__(self, connection: str, name: TableName, where: Location | None, close: str | None) -> None:
-        todo = f"did you mean {close}?" if close else None
-        super().__init__(f"{connection} has no table {full_name(name)}", where=where, todo=todo)
-        self.connection = connection
-        self.table = name
-
-
-class Compiled(NamedTuple):
-    """A collection's intents; what must be said of tables the source lacks; what its scopes stand on."""
-
-    intents: Sequence[Intent]
-    notes: Sequence[str] = ()
-    reaches: Sequence[AsOf | Reached] = ()
+from reconciler.systems.postgres.session import Composable, ident
 
 
 def compile_collection(world: World, address: str, collection: Collection, first: int) -> Compiled:
@@ -78,26 +58,6 @@ def compile_collection(world: World, address: str, collection: Collection, first
             return _cascade(world, address, collection, connection, roots, follow, first)
 
 
-def place_of(world: World, address: str, *path: str) -> Location | None:
-    return world.spec.locate(*address.split(".", 1), *path)
-
-
-def find_table(world: World, connection: str, name: TableName, place: Location | None) -> Table:
-    """A table of a database, or an error that suggests one."""
-    catalog = world.catalog(connection)
-    table = catalog.find(name)
-    if table is None:
-        raise NoTableError(connection, name, place, catalog.suggest(name))
-    return table
-
-
-def _condition(world: World, session: Session, text: str, table: Table, place: Location | None) -> Composable:
-    parts = tuple(
-        (world.spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text)
-    )
-    return prove_condition(session, parts, table, place)
-
-
 def _one(
     world: World, address: str, collection: Collection, connection: str, name: TableName, where: str | None, number: int,
     reaches: list[AsOf],
@@ -106,7 +66,7 @@ def _one(
     target = find_table(world, connection, name, place)
     session = world.session(connection)
     scope_place = place_of(world, address, "where")
-    scope = Scope(_condition(world, session, where, target, scope_place)) if where else Scope()
+    scope = Scope(proven(world, session, where, target, scope_place)) if where else Scope()
     source = _source(world, address, collection, target, connection, number, reaches)
     if source is None:
         raise ReconcilerError(
@@ -114,8 +74,8 @@ def _one(
             todo="name the table: source: connection.table, or map it under the connection's `tables`",
         )  # fmt: skip
     if where and isinstance(source, TableSource):
-        proven = _condition(world, source.session, where, source.table, scope_place)
-        source = TableSource(source.session, source.table, Scope(proven))
+        condition = proven(world, source.session, where, source.table, scope_place)
+        source = TableSource(source.session, source.table, Scope(condition))
     elif where:
         assert isinstance(source, LinesSource)
         source = LinesSource(source.lines, source.values, source.place, scope, source.header)
@@ -306,9 +266,9 @@ def _cascade(
         source = sources[table.name]
         if source is None:
             raise ReconcilerError(f"{address}: the source has no table {full_name(table.name)}", where=place)
-        target_roots[table.name] = _condition(world, session, text, table, place)
+        target_roots[table.name] = proven(world, session, text, table, place)
         source_roots[table.name] = (
-            _condition(world, source.session, text, source.table, place)
+            proven(world, source.session, text, source.table, place)
             if isinstance(source, TableSource)
             else target_roots[table.name]
         )

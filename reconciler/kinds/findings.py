@@ -11,35 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.kinds.checks import stand
-from reconciler.kinds.guards import pass_guards
-from reconciler.kinds.kept import add_kept
-from reconciler.kinds.processes import (
-    Waiting,
-    add_steps,
-    write_pending,
-)
-from reconciler.kinds.processes import status_of as status_of_process
+from reconciler.kinds.guarded import pass_guards
 from reconciler.kinds.world import World
 from reconciler.plan.file import Planned
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Check as CheckState
 from reconciler.plan.step import Deferred, Hazard, Verb
-from reconciler.systems.postgres.described import Objects
-from reconciler.systems.postgres.described_steps import object_steps, write_object_findings
 from reconciler.systems.postgres.emit import Emitted
-from reconciler.systems.postgres.extract import extract_rows
-from reconciler.systems.postgres.findings import write_findings
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.kept_diff import KeptFound
-from reconciler.systems.postgres.object_diff import ObjectsFound
 from reconciler.systems.postgres.planner import steps_of
 from reconciler.systems.postgres.rows import Duplicates, OnExtra, full_name
 from reconciler.systems.postgres.session import Session
-from reconciler.systems.postgres.structure import lacking
 
 if TYPE_CHECKING:
+    from reconciler.kinds.processes import Waiting
     from reconciler.systems.pds.compare import Compared
+    from reconciler.systems.postgres.described import Objects
+    from reconciler.systems.postgres.kept_diff import KeptFound
+    from reconciler.systems.postgres.object_diff import ObjectsFound
 
 
 @dataclass(frozen=True)
@@ -73,13 +62,13 @@ class Observed:
     addresses: Sequence[str] = ()
     founds: dict[str, list[Found]] = field(default_factory=dict[str, list[Found]])
     """By connection."""
-    objects: list[ObjectsFound] = field(default_factory=list[ObjectsFound])
-    prefixes: list[tuple[str, Objects]] = field(default_factory=list[tuple[str, Objects]])
+    objects: list[ObjectsFound] = field(default_factory=list["ObjectsFound"])
+    prefixes: list[tuple[str, Objects]] = field(default_factory=list[tuple[str, "Objects"]])
     """What was found in buckets, with the storage's connection."""
-    kept: list[KeptFound] = field(default_factory=list[KeptFound])
+    kept: list[KeptFound] = field(default_factory=list["KeptFound"])
     """Audits and guards."""
     records: list[Compared] = field(default_factory=list["Compared"])
-    processes: list[Waiting] = field(default_factory=list[Waiting])
+    processes: list[Waiting] = field(default_factory=list["Waiting"])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     waiting: list[tuple[str, Found]] = field(default_factory=list[tuple[str, Found]])
     """Unique keys that are deferred, by connection: they are counted all the same."""
@@ -95,20 +84,28 @@ class Observed:
             everything.rather += out.rather
             everything.hazards += out.hazards
             everything.hazards += pass_guards(self.world.session(connection), founds, everything.steps)
-        add_kept(everything, self.kept)
+        if self.kept:
+            from reconciler.kinds.kept import add_kept
+
+            add_kept(everything, self.kept)
         for objects in self.objects:
             steps, edges = objects.steps()
             everything.steps += steps
             everything.must += edges
             everything.hazards += objects.hazards
         for connection, prefix in self.prefixes:
+            from reconciler.systems.postgres.described_steps import object_steps
+
             out = object_steps(self.world.session(prefix.intent.connection), prefix, connection)
             everything.steps += out.steps
             everything.must += out.must
             everything.hazards += out.hazards
         if self.records:
             self._add_records(everything)
-        add_steps(self.world, self.processes, self.founds, everything)
+        if self.processes:
+            from reconciler.kinds.processes import add_steps
+
+            add_steps(self.world, self.processes, self.founds, everything)
         everything.hazards += [Hazard("left-out", address, text) for address, text in self.notes]
         return everything
 
@@ -230,25 +227,37 @@ class Observed:
             )
             for it in self.records
         ]
-        counted += [ResourceStatus(**status_of_process(self.world, it)) for it in self.processes]
+        if self.processes:
+            from reconciler.kinds.processes import status_of
+
+            counted += [ResourceStatus(**status_of(self.world, it)) for it in self.processes]
         counted += [
             ResourceStatus(it.address, "", int(bool(it.holds)), 0, 0, 0, (it.text,), False, int(it.failed), it)
             for it in self.checks()
         ]
         return sorted(counted, key=lambda it: it.address)
 
-    def checks(self) -> tuple[CheckState, ...]:
-        """How the chosen checks stand now."""
-        return stand(self.world, self.addresses)
+    def checks(self, *, created: bool = False) -> tuple[CheckState, ...]:
+        """How the chosen checks stand now; `created`: steps make things, so that what is not there may come to be."""
+        if not self.world.spec.document.checks:
+            return ()
+        from reconciler.kinds.checks import stand
+
+        return stand(self.world, self.addresses, created=created)
 
     def _lacking(self, connection: str, found: Found) -> int:
         """How many constraints a unique key lacks."""
+        from reconciler.systems.postgres.structure import lacking
+
         source = found.intent.finds
         assert isinstance(source, Duplicates)
         session, catalog = self.world.session(connection), self.world.catalog(connection)
         return min(1, len(lacking(session, catalog, found.intent, source, 0).after))
 
     def write_findings(self, folder: Path) -> tuple[Path, ...]:
+        """The keys of what was found, one file a kind of finding."""
+        from reconciler.systems.postgres.findings import write_findings
+
         keys = [(self.world.session(connection), found) for connection, found in self._keys()]
         paths = write_findings(self.intents(), keys, folder)
         if self.prefixes and not self.intents():
@@ -256,9 +265,15 @@ class Observed:
                 path.unlink()
             paths = ()
         for n, (_, it) in enumerate(self.prefixes):
+            from reconciler.systems.postgres.described_steps import write_object_findings
+
             made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n)
             paths = tuple(dict.fromkeys((*paths, *made)))
-        pending = write_pending(self.world, self.processes, folder)
+        pending: tuple[Path, ...] = ()
+        if self.processes:
+            from reconciler.kinds.processes import write_pending
+
+            pending = write_pending(self.world, self.processes, folder)
         for path in paths:
             if path.stem not in ("missing", "changed", "extra"):
                 continue
@@ -271,6 +286,8 @@ class Observed:
 
     def extract(self, folder: Path) -> tuple[str, ...]:
         """Save what the sources hold."""
+        from reconciler.systems.postgres.extract import extract_rows
+
         folder.mkdir(parents=True, exist_ok=True)
         said = extract_rows(self.intents(), folder)
         if self.records:

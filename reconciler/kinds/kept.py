@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.kinds.audits import find_audit
-from reconciler.kinds.collections import NoTableError
 from reconciler.kinds.guards import find_guard
+from reconciler.kinds.tables import NoTableError
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName

@@ -1,6 +1,7 @@
 """All chosen resources against the world, in one read-only snapshot per database.
 
 In: addresses. Out: `Observed`. What can only be planned after the plan is applied is deferred here, kind by kind.
+The modules of a kind are loaded when a spec has a resource of it: they are half of the tool, and a spec seldom has more than two kinds.
 """
 
 from __future__ import annotations
@@ -10,21 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reconciler.kinds.audits import sensitive_columns
-from reconciler.kinds.bucket_prefixes import compile_prefix
-from reconciler.kinds.collections import Compiled, NoTableError, compile_collection
 from reconciler.kinds.findings import Observed
-from reconciler.kinds.kept import find_kept
-from reconciler.kinds.processes import (
-    Waiting,
-    compile_process,
-    count_waiting,
-    defer_after,
-    waits_for,
-    will_run,
-)
-from reconciler.kinds.sql_objects import created_tables, find_objects
-from reconciler.kinds.unique_keys import compile_unique_key
+from reconciler.kinds.tables import Compiled, NoTableError, sensitive_columns
 from reconciler.kinds.world import World
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Deferred
@@ -40,17 +28,16 @@ from reconciler.spec import (
     SqlObjects,
     UniqueKey,
 )
-from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.described import Described
-from reconciler.systems.postgres.described_all import find_described
-from reconciler.systems.postgres.exchange import Reached
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.planner import load, observe, prepare
 from reconciler.systems.postgres.rows import Duplicates, Intent, TableSource, full_name
-from reconciler.systems.postgres.structure import lacking
 
 if TYPE_CHECKING:
     from reconciler.kinds.pds_records import Meant
+    from reconciler.kinds.processes import Waiting
+    from reconciler.systems.postgres.as_of import AsOf
+    from reconciler.systems.postgres.exchange import Reached
 
 
 def observed(
@@ -62,20 +49,23 @@ def observed(
     records: dict[str, PdsRecords] = {}
     reaches: list[AsOf | Reached] = []
     resources = world.spec.resources()
-    files = {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}
-    result.objects = find_objects(world, files)
-    result.notes += [(it.declared.address, note) for it in result.objects for note in it.notes]
-    created = created_tables(result.objects)
+    created: dict[tuple[str, TableName], str] = {}
+    if files := {address: it for address in addresses if isinstance(it := resources[address], SqlObjects)}:
+        from reconciler.kinds.sql_objects import created_tables, find_objects
+
+        result.objects = find_objects(world, files)
+        result.notes += [(it.declared.address, note) for it in result.objects for note in it.notes]
+        created = created_tables(result.objects)
     for address in addresses:
         resource = resources[address]
-        if isinstance(resource, SqlObjects | Check):
-            continue
-        if isinstance(resource, Audit | Guard):
+        if isinstance(resource, SqlObjects | Check | Audit | Guard):
             continue
         if isinstance(resource, PdsRecords):
             records[address] = resource
             continue
         if isinstance(resource, Process):
+            from reconciler.kinds.processes import compile_process
+
             try:
                 result.processes.append(compile_process(world, address, resource))
             except NoTableError as error:
@@ -90,10 +80,13 @@ def observed(
         intents += made.intents
         reaches += made.reaches
         result.notes += [(address, note) for note in made.notes]
-    result.kept, absent = find_kept(world, addresses)
-    for address, error in absent:
-        _defer_until_created(result, address, error, created)
-    result.notes += [(it.address, note) for it in result.kept for note in it.notes]
+    if any(isinstance(resources[address], Audit | Guard) for address in addresses):
+        from reconciler.kinds.kept import find_kept
+
+        result.kept, absent = find_kept(world, addresses)
+        for address, error in absent:
+            _defer_until_created(result, address, error, created)
+        result.notes += [(it.address, note) for it in result.kept for note in it.notes]
     meant = _meant(result, records, created) if records else []
     by_connection: dict[str, list[Intent]] = {}
     for intent in intents:
@@ -124,9 +117,13 @@ def observed(
         )
     _defer_keys(result, created)
     changing = _defer(result)
-    count_waiting(world, result.processes)
-    running = will_run(result.processes, changing)
-    result.deferred += defer_after(world.spec, result.founds, running)
+    running: list[Waiting] = []
+    if result.processes:
+        from reconciler.kinds.processes import count_waiting, defer_after, will_run
+
+        count_waiting(world, result.processes)
+        running = will_run(result.processes, changing)
+        result.deferred += defer_after(world.spec, result.founds, running)
     deferred = {it.address for it in result.deferred}
     result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]
     if records:
@@ -141,12 +138,17 @@ def _describe(
     result: Observed, connection: str, intents: Sequence[Intent], founds: Sequence[Found], *, wait: bool
 ) -> list[Found]:
     """Rows of objects, compared; with `wait` only where no other resource of this plan changes them first."""
+    described = [it for it in intents if isinstance(it.finds, Described)]
+    if not described:
+        return []
+    from reconciler.systems.postgres.described_all import find_described
+
     writers = {
         it.intent.target.name: it.intent.address for it in founds if wait and (it.missing or it.changed or it.extra)
     }
     waiting: dict[str, str] = {}
-    for intent in intents:
-        if isinstance(intent.finds, Described) and (writer := writers.get(intent.target.name)):
+    for intent in described:
+        if writer := writers.get(intent.target.name):
             waiting[intent.address] = (
                 f"rows of {full_name(intent.target.name)} are changed by {writer}; plan again after apply"
             )
@@ -189,7 +191,9 @@ def _waits(
 ) -> bool:
     """Whether the records' source is changed by this very plan."""
     writer = changing.get(meant.table) if meant.table else None
-    if meant.table and writer is None:
+    if meant.table and writer is None and running:
+        from reconciler.kinds.processes import waits_for
+
         writer = waits_for(result.world.spec, meant.wanted.address, meant.table, running)
     if meant.table and writer:
         reason = f"its source {full_name(meant.table[1])} is changed by {writer}; plan again after apply"
@@ -200,10 +204,16 @@ def _waits(
 def _compile(world: World, address: str, resource: Resource, first: int) -> Compiled:
     match resource:
         case Collection():
+            from reconciler.kinds.collections import compile_collection
+
             return compile_collection(world, address, resource, first)
         case BucketPrefix():
+            from reconciler.kinds.bucket_prefixes import compile_prefix
+
             return compile_prefix(world, address, resource, first)
         case UniqueKey():
+            from reconciler.kinds.unique_keys import compile_unique_key
+
             return compile_unique_key(world, address, resource, first)
         case _:
             raise AssertionError(f"{address}: no kind compiles it")
@@ -219,6 +229,8 @@ def _defer_keys(result: Observed, created: Mapping[tuple[str, TableName], str]) 
             source, address = found.intent.finds, found.intent.address
             if not isinstance(source, Duplicates) or found.intent.protect:
                 continue
+            from reconciler.systems.postgres.structure import lacking
+
             tables = [
                 found.intent.target.name,
                 *(key.child for key in found.intent.target.referenced_by if found.extra),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.kinds.bucket_blobs import Bucket
-from reconciler.kinds.collections import place_of
 from reconciler.kinds.record_sources import rows_of
+from reconciler.kinds.tables import place_of
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName

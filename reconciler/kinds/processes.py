@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from reconciler.kinds.collections import find_table, place_of
 from reconciler.kinds.endpoints import fingerprint_of
+from reconciler.kinds.tables import find_table, place_of, proven
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.file import Plan, Planned, dumps, planned
@@ -21,13 +21,11 @@ from reconciler.plan.names import TableName
 from reconciler.plan.order import Edge
 from reconciler.plan.step import Change, Deferred, Hazard, Step, Verb
 from reconciler.spec import Process, Spec
-from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.spec.values import Value, to_canonical
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.emit import Emitted
 from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.pending import Watched, added, count_both, count_pending, pending_csv
-from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import TableSource, full_name
 from reconciler.systems.postgres.session import Composable, q
 
@@ -75,9 +73,7 @@ def compile_process(world: World, address: str, process: Process) -> Waiting:
 
 
 def _proven(world: World, address: str, text: str, word: str, table: Table, connection: str) -> Composable:
-    variables = world.spec.variables
-    parts = tuple((variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text))
-    return prove_condition(world.session(connection), parts, table, place_of(world, address, word))
+    return proven(world, world.session(connection), text, table, place_of(world, address, word))
 
 
 def _key(world: World, address: str, process: Process, table: Table) -> tuple[str, ...]:
@@ -146,8 +142,6 @@ def defer_after(spec: Spec, founds: dict[str, list[Found]], running: Sequence[Wa
 
 def write_pending(world: World, them: Sequence[Waiting], folder: Path) -> tuple[Path, ...]:
     """pending.csv: the keys of rows that wait."""
-    if not them:
-        return ()
     path = folder / "pending.csv"
     with path.open("wb") as file:
         file.write(b"resource,table,key\n")

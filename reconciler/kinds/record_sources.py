@@ -13,18 +13,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, cast
 
-from reconciler.kinds.collections import find_table, place_of
+from reconciler.kinds.tables import find_table, place_of, proven
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.spec import CarFile, InlineRows, Number, PdsRecords, Value, json_text
-from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.files import FileSource, find
 from reconciler.systems.pds import car
 from reconciler.systems.pds.compare import Row
 from reconciler.systems.pds.records import MAX_BYTES
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import alias, full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
@@ -81,11 +79,7 @@ def _of_table(world: World, address: str, resource: PdsRecords, connection: str,
     session = world.session(connection)
     where = raw("true")
     if resource.where:
-        bound = tuple(
-            (world.spec.variables[part.name],) if isinstance(part, Parameter) else part
-            for part in parse_condition(resource.where)
-        )
-        where = prove_condition(session, bound, table, place_of(world, address, "where"))
+        where = proven(world, session, resource.where, table, place_of(world, address, "where"))
     key = _column(world, address, table, "rkey", resource.rkey or "")
     if resource.record is not None:
         record = _column(world, address, table, "record", resource.record)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.collections import compile_collection
 from reconciler.kinds.world import World
-from reconciler.plan.errors import Drift, ReconcilerError
+from reconciler.plan.errors import Drift
 from reconciler.plan.step import Verb
-from reconciler.spec import Spec
 from reconciler.systems.postgres.as_of import AsOf
 from reconciler.systems.postgres.catalog import Catalog
 from reconciler.systems.postgres.differ import stage_rows
@@ -23,24 +20,6 @@ from reconciler.systems.postgres.session import Session, ident, join, q, raw
 if TYPE_CHECKING:
     from reconciler.systems.postgres.run import Secrets
     from reconciler.systems.postgres.staging import Staged
-
-VARIABLE = "RECONCILER_DIGEST_KEY"
-
-
-def digest_pads(spec: Spec, environ: Mapping[str, str], *, needed: bool = False) -> tuple[bytes, bytes] | None:
-    """HMAC's two pads of the digest key; None where no column is sensitive. `needed`: a plan of part of a spec holds digests all the same."""
-    resources = spec.document.collections.values()
-    if not needed and not any(it.sensitive or any(table.sensitive for table in it.tables.values()) for it in resources):
-        return None
-    key = environ.get(VARIABLE, "").encode()
-    if not key:
-        raise ReconcilerError(
-            f"the spec has sensitive columns and {VARIABLE} is not set",
-            why="their values stand in the plan as digests under that key",
-            todo=f"set {VARIABLE} to a long random text, the same for plan and apply",
-        )
-    padded = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-    return bytes(byte ^ 0x36 for byte in padded), bytes(byte ^ 0x5C for byte in padded)
 
 
 def rereading(world: World) -> Secrets:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from reconciler.kinds.audits import sensitive_columns
-from reconciler.kinds.collections import Compiled, find_table, place_of
+from reconciler.kinds.tables import Compiled, bound, find_table, identity, place_of, proven, sensitive_columns
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.plan.step import WHOLE
 from reconciler.spec import Rule, RuleSql, UniqueKey
-from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.proof import prove_condition, prove_expression
+from reconciler.systems.postgres.proof import prove_expression
 from reconciler.systems.postgres.rows import (
     NO_SOURCE,
     Duplicates,
@@ -114,23 +112,6 @@ def _check_columns(world: World, address: str, unique_key: UniqueKey, table: Tab
             _sorts(world.session(unique_key.target()[0]), table, value, f"{address}: {column} as a key", place)
 
 
-def identity(table: Table, address: str, place: Location | None, *, or_whole: bool = False) -> tuple[str, ...]:
-    """What tells rows of a table apart: its primary key, or a unique index whose columns are never NULL; else perhaps all they hold."""
-    if table.primary_key:
-        return table.primary_key
-    for unique in table.uniques:
-        if unique.columns and not unique.predicate and all(table.columns[c].not_null for c in unique.columns):
-            return unique.columns
-    if or_whole and table.kind == "r" and not table.referenced_by and WHOLE not in table.columns:
-        return (WHOLE,)
-    raise ReconcilerError(
-        f"{address}: rows of {full_name(table.name)} cannot be told apart",
-        where=place,
-        why="it has no primary key and no unique index over columns that are never NULL",
-        todo=f"ALTER TABLE {full_name(table.name)} ADD COLUMN … bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    )
-
-
 def _shown_key(
     world: World, connection: str, table: Table, address: str, place: Location | None, *, or_whole: bool = False
 ) -> tuple[str, ...]:
@@ -151,7 +132,7 @@ def _duplicates(world: World, address: str, unique_key: UniqueKey, table: Table)
     hidden = sensitive_columns(world, connection, table.name)
     where, forms = None, ()
     if unique_key.where:
-        where = prove_condition(session, _bound(world, unique_key.where), table, place_of(world, address, "where"))
+        where = proven(world, session, unique_key.where, table, place_of(world, address, "where"))
         forms = predicate_as_written(session, table, unique_key.key, where, place_of(world, address, "where"))
     archive = unique_key.archive_table()
     return Duplicates(
@@ -183,18 +164,12 @@ def _default_name(table: Table, unique_key: UniqueKey) -> str:
     return "_".join((table.name.name, *unique_key.key, ending)).encode()[:63].decode(errors="ignore")
 
 
-def _bound(world: World, text: str) -> tuple[str | tuple[str], ...]:
-    return tuple(
-        (world.spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text)
-    )
-
-
 def _rule(world: World, address: str, session: Session, table: Table, number: int, rule: Rule | RuleSql) -> RankRule:
     place = world.spec.locate(*address.split(".", 1), "keep", number)
     if isinstance(rule, RuleSql):
-        proven = prove_expression(session, _bound(world, rule.expression), table, place)
-        _sorts(session, table, proven, f"{address}: a rule", place)
-        return RankRule(rule.expression, proven, "DESC NULLS LAST", proven)
+        value = prove_expression(session, bound(world, rule.expression), table, place)
+        _sorts(session, table, value, f"{address}: a rule", place)
+        return RankRule(rule.expression, value, "DESC NULLS LAST", value)
     column = table.columns[rule.column]
     value = q("{}.{}", alias(table.name), ident(rule.column))
     _sorts(

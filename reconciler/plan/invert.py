@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from reconciler.plan.file import Header, Image, Plan, Planned, change_line
 from reconciler.plan.order import arrange
-from reconciler.plan.step import Change, Hazard, Step, Verb
+from reconciler.plan.step import Change, Hazard, Step, Verb, passing
 
 _OPPOSITE = {
     Verb.INSERT: Verb.DELETE,
@@ -123,11 +123,6 @@ def _backwards(summary: str) -> str:
     """Which columns change is the same on the way back; the other notes tell of the way there alone."""
     to, back = "null → value", "value → null"
     return summary.replace(to, "\0").replace(back, to).replace("\0", back)
-
-
-def passing(step_id: str, guard: str) -> str:
-    """What a reviewer is told of a guard that would refuse a step."""
-    return f"{step_id} passes guard {guard}, which would refuse it"
 
 
 def _irreversible(plan: Plan, step: Step) -> str | None:

@@ -172,3 +172,8 @@ class Hazard:
     count: int = 0
     step: str = ""
     allowed: bool = False
+
+
+def passing(step_id: str, guard: str) -> str:
+    """What a reviewer is told of a guard that would refuse a step."""
+    return f"{step_id} passes guard {guard}, which would refuse it"

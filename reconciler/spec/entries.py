@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from reconciler.spec import contradictions, strings, wrong_types
+from reconciler.spec import strings
 from reconciler.spec.audit import Audit, report_audit
 from reconciler.spec.bucket_prefix import BucketPrefix, report_bucket_prefix
 from reconciler.spec.check import Check, report_check
@@ -92,6 +92,8 @@ def connection_of(name: str, value: Value, problems: Problems) -> ConnectionSpec
 def _typeless(path: Path, value: Mapping[str, Value], problems: Problems) -> None:
     for word in value:
         if suggest(word, TYPES):
+            from reconciler.spec import wrong_types
+
             wrong_types.unknown_key((*path, word), problems)
             return
     todo = 'write { postgres: "${env:NAME}" } or { files: folder }'
@@ -109,6 +111,8 @@ def collection_of(
         strings.report_sql(root, (*path, "roots", table), variables, problems)
     collection = _model(Collection, path, value, problems)
     if collection is not None:
+        from reconciler.spec import contradictions
+
         contradictions.report(collection, path, problems)
     return collection
 
@@ -124,6 +128,8 @@ def unique_key_of(
         strings.report_sql(root, (*path, "keep", index), variables, problems)
     unique_key = _model(UniqueKey, path, value, problems)
     if unique_key is not None:
+        from reconciler.spec import contradictions
+
         contradictions.report_unique_key(unique_key, path, problems)
     return unique_key
 
@@ -225,5 +231,7 @@ def _model(kind: type[_Model], path: Path, value: Value, problems: Problems) -> 
     try:
         return kind.model_validate(value)
     except ValidationError as error:
+        from reconciler.spec import wrong_types
+
         wrong_types.report(error, path, value, problems)
         return None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
 from reconciler.plan.errors import Location, ReconcilerError, SpecErrors
-from reconciler.plan.lexis import Malformed
-from reconciler.plan.statements import Statement, statements
 from reconciler.spec.credentials import find
 from reconciler.spec.models import Resource
 from reconciler.spec.source import Source, read_text
+
+if TYPE_CHECKING:
+    from reconciler.plan.lexis import Malformed
+    from reconciler.plan.statements import Statement
 
 
 class SqlObjects(Resource):
@@ -55,6 +57,9 @@ def wrong_path(file: str) -> str | None:
 
 def read_objects(base: Path, file: str, where: Location | str | None) -> ObjectsFile:
     """The file's statements; everything that is wrong with them is raised together."""
+    from reconciler.plan.lexis import Malformed
+    from reconciler.plan.statements import Statement, statements
+
     path = base / file
     if not path.resolve().is_relative_to(base.resolve()):
         raise ReconcilerError(

@@ -14,14 +14,7 @@ from reconciler.systems.postgres.proof import prove_condition
 from reconciler.systems.postgres.rows import alias, relation, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.staging import Staged
-
-ARCHIVED = {
-    "archived_at": "timestamp with time zone",
-    "plan_id": "text",
-    "survivor_key": "text",
-    "rule": "text",
-}
-"""What an archive holds besides the columns of its table."""
+from reconciler.systems.postgres.structure import ARCHIVED
 
 
 def hold_survivors(session: Session, item: Staged) -> None:

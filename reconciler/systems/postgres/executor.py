@@ -21,7 +21,7 @@ from reconciler.plan.step import Step, Verb
 from reconciler.systems.postgres.archive import from_archive, hold_survivors, refuse_lone, to_archive
 from reconciler.systems.postgres.catalog import read_catalog
 from reconciler.systems.postgres.guard import NAMED, judge, take_turn
-from reconciler.systems.postgres.guard_sql import SQLSTATE, refused
+from reconciler.systems.postgres.guard_limits import SQLSTATE, refused
 from reconciler.systems.postgres.locks import locked_out, retriable
 from reconciler.systems.postgres.object_run import OBJECT_VERBS, ObjectRun
 from reconciler.systems.postgres.rows import full_name, on_keys, relation

@@ -1,58 +1,26 @@
 """What a guard is made of in PostgreSQL: a function, and triggers that call it once for each statement.
 
-In: a table with its limits. Out: CREATE statements as the server spells them, and of a guard that stands in a database what it refuses.
+In: a table with its limits. Out: CREATE statements as the server spells them.
 A reason given with SET LOCAL reconciler.allow lets a transaction pass; one given for a whole session is spent by the first that does.
 Invariant: a guard that cannot look fails the statement; it never lets one pass by mistake.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import LiteralString, NamedTuple
+from collections.abc import Mapping
+from typing import LiteralString
 
 import psycopg
 
-from reconciler.plan.errors import Exit, Location, ReconcilerError
+from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.audit_sql import create_trigger, short
+from reconciler.systems.postgres.guard_limits import PREFIX, Limits
 from reconciler.systems.postgres.kept import qualified
 from reconciler.systems.postgres.rows import full_name, relation
-from reconciler.systems.postgres.session import Composable, Row, Session, ident, join, lit, q, raw, scrub
+from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
 
-PREFIX = "reconciler_guard"
-SQLSTATE = "RCG01"
-"""Of a statement that a guard refuses."""
 SETTING = "reconciler.allow"
-
-
-class Limits(NamedTuple):
-    """What a guard refuses; `protect` is a condition over the table's columns, as the server spells it with all names qualified."""
-
-    guard: str
-    max_rows_per_delete: int | None = None
-    max_rows_per_update: int | None = None
-    no_truncate: bool = False
-    protect: str | None = None
-
-    def told(self) -> str:
-        """As the argument of a trigger, to be read again from the catalog."""
-        members = {name: value for name, value in self._asdict().items() if value not in (None, False)}
-        return json.dumps(members, sort_keys=True)
-
-    @property
-    def events(self) -> dict[str, LiteralString]:
-        """The triggers it needs."""
-        made: dict[str, LiteralString] = {}
-        if self.max_rows_per_delete is not None or self.protect:
-            made["delete"] = "AFTER DELETE ON {} REFERENCING OLD TABLE AS old_rows"
-        if self.max_rows_per_update is not None or self.protect:
-            made["update"] = "AFTER UPDATE ON {} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"
-        if self.max_rows_per_delete is not None or self.protect or self.no_truncate:
-            made["truncate"] = "BEFORE TRUNCATE ON {}"
-        return made
-
-
 EVENTS = ("delete", "update", "truncate")
 
 _BODY: LiteralString = """
@@ -212,28 +180,3 @@ def condition_as_written(session: Session, table: TableName, condition: Composab
             "this condition cannot be looked at for each row", where=place, why=scrub(error.diag.message_primary or "the server refuses it"),
             todo="write a condition over the row's own columns, without subqueries",
         ) from None  # fmt: skip
-
-
-def standing(session: Session, tables: Sequence[int]) -> dict[int, list[Limits]]:
-    """The guards that stand in the database and are awake, by table."""
-    rows: list[Row] = session.rows(
-        q("SELECT t.tgrelid::int8, t.tgargs FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = ANY(%s)"
-          " AND starts_with(t.tgname, {p}) AND starts_with(f.proname, {p}) AND t.tgenabled IN ('O', 'A') ORDER BY t.tgname",
-          p=lit(f"{PREFIX}_")), (list(tables),)
-    )  # fmt: skip
-    found: dict[int, dict[str, Limits]] = {}
-    for oid, arguments in rows:
-        try:
-            limits = Limits(**json.loads(bytes(arguments).rstrip(b"\0")))
-        except (ValueError, TypeError):
-            continue  # a trigger of somebody else's
-        found.setdefault(oid, {})[limits.guard] = limits
-    return {oid: list(limits.values()) for oid, limits in found.items()}
-
-
-def refused(error: psycopg.Error, connection: str) -> ReconcilerError:
-    """What a guard said against a plan that does not pass it."""
-    return ReconcilerError(
-        f"a guard of the database refused this plan on {connection}; nothing was kept", why=error.diag.message_primary,
-        todo="plan again: the new plan says that it passes the guard, and is reviewed", code=Exit.LIMIT,
-    )  # fmt: skip

@@ -17,11 +17,9 @@ from reconciler.systems.postgres.cascades import bystander, follow_deletes, reac
 from reconciler.systems.postgres.catalog import Catalog, Table
 from reconciler.systems.postgres.described import RowsOf, tables_of_objects
 from reconciler.systems.postgres.differ import diff, scope_count
-from reconciler.systems.postgres.duplicates import find_duplicates, tables_of
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.found import Found, settle_columns, temporary_tables
 from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
-from reconciler.systems.postgres.lines import load_lines
 from reconciler.systems.postgres.losers import check_losers, protected
 from reconciler.systems.postgres.risks import add_risks, lock_kind
 from reconciler.systems.postgres.rows import (
@@ -29,12 +27,12 @@ from reconciler.systems.postgres.rows import (
     Intent,
     LinesSource,
     OnExtra,
+    References,
     alias,
     full_name,
     relation,
 )
-from reconciler.systems.postgres.session import Session, join, lit, q, raw
-from reconciler.systems.postgres.structure import lacking
+from reconciler.systems.postgres.session import Composable, Session, join, lit, q, raw
 
 CREATES_A_BATCH = 200
 
@@ -51,7 +49,7 @@ def prepare(
     made = [
         statement
         for intent in (*intents, *extra)
-        for statement in (*temporary_tables(intent), *tables_of(intent), *tables_of_objects(intent))
+        for statement in (*temporary_tables(intent), *_tables_of_duplicates(intent), *tables_of_objects(intent))
     ]
     for start in range(0, len(made), CREATES_A_BATCH):
         session.run(join(made[start : start + CREATES_A_BATCH], "; "))
@@ -59,6 +57,14 @@ def prepare(
         session.run("CREATE TEMP TABLE rc_pads (ipad bytea, opad bytea) ON COMMIT DROP")
         session.run("INSERT INTO rc_pads VALUES (%s, %s)", pads)
     return extra
+
+
+def _tables_of_duplicates(intent: Intent) -> list[Composable]:
+    if not isinstance(intent.finds, Duplicates | References):
+        return []
+    from reconciler.systems.postgres.duplicates import tables_of
+
+    return tables_of(intent)
 
 
 def load(session: Session, intents: Sequence[Intent]) -> list[Found]:
@@ -84,12 +90,12 @@ def observe(
     for found in described:
         _refuse_holes(found)
     check_overlap(session, founds)
-    everyone = [
-        *founds,
-        *described,
-        *find_duplicates(session, intents, [*founds, *described], count_rows=count_extra),
-        *(Found(intent) for intent in bystanders),
-    ]
+    everyone = [*founds, *described]
+    if any(isinstance(intent.finds, Duplicates) for intent in intents):
+        from reconciler.systems.postgres.duplicates import find_duplicates
+
+        everyone += find_duplicates(session, intents, everyone.copy(), count_rows=count_extra)
+    everyone += [Found(intent) for intent in bystanders]
     refuse_moved_keys(session, founds)
     settled = [found for found in everyone if not found.waits]
     follow_deletes(session, catalog, settled)
@@ -100,6 +106,8 @@ def observe(
 def _available(session: Session, intent: Intent) -> tuple[tuple[str, ...], dict[str, str]]:
     """The source's columns and, where it is a table, their types; lines are loaded on the way."""
     if isinstance(intent.source, LinesSource):
+        from reconciler.systems.postgres.lines import load_lines
+
         return load_lines(session, intent, intent.source), {}
     types = {name: column.type for name, column in intent.source.table.columns.items()}
     return tuple(types), types
@@ -207,6 +215,8 @@ def _structure(
         source = found.intent.finds
         if not isinstance(source, Duplicates):
             continue
+        from reconciler.systems.postgres.structure import lacking
+
         table, address = full_name(found.intent.target.name), found.intent.address
         if protected(session, found):
             out.hazards.append(

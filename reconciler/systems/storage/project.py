@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from reconciler.plan.errors import ReconcilerError
-from reconciler.systems.storage import copytext, crawl, downloads, pages, signed, signing, sql
+from reconciler.systems.storage import copytext, pages, signed, signing, sql
 from reconciler.systems.storage.content import blocks_of, digest_of, opened
 from reconciler.systems.storage.http import KEY_NEEDED, Garbled, Http, Json, Patience, Refused
 from reconciler.systems.storage.interface import (
@@ -30,7 +30,6 @@ from reconciler.systems.storage.interface import (
 )  # fmt: skip
 from reconciler.systems.storage.names import checked, checked_bucket, checked_new, checked_prefix, mime_of
 from reconciler.systems.storage.signing import batches, quoted
-from reconciler.systems.storage.verify import verify
 
 if TYPE_CHECKING:
     from storage3 import SyncStorageClient
@@ -143,6 +142,8 @@ class SupabaseStorage:
 
     def download(self, bucket: str, name: str) -> Iterator[bytes]:
         self._found(bucket)
+        from reconciler.systems.storage import downloads
+
         path = f"object/authenticated/{quoted(bucket, checked(name))}"
         return downloads.blocks(self.http, bucket, name, path, lambda: _size(self._head(bucket, name)))
 
@@ -246,6 +247,8 @@ class SupabaseStorage:
 
     def verify(self, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Verdict]]:
         self._found(bucket)
+        from reconciler.systems.storage.verify import verify
+
         return verify(
             self.http,
             bucket,
@@ -278,12 +281,16 @@ class SupabaseStorage:
         try:
             yield from pages.objects(self.http, bucket, prefix)
         except pages.NoSuchRouteError:
+            from reconciler.systems.storage import crawl
+
             yield from crawl.objects(self.http, bucket, prefix, lambda name: self._head(bucket, name))
 
     def _copied(self, bucket: str, prefix: str) -> Iterator[bytes]:
         try:
             yield from pages.copy(self.http, bucket, prefix)
         except pages.NoSuchRouteError:
+            from reconciler.systems.storage import crawl
+
             found = crawl.objects(self.http, bucket, prefix, lambda name: self._head(bucket, name))
             yield from copytext.blocks(found)
 
