@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import quote
 
+from reconciler.systems.storage.entries import Entry
 from reconciler.systems.storage.http import Garbled, Http, Json
 from reconciler.systems.storage.interface import Object
 from reconciler.systems.storage.names import order
-from reconciler.systems.storage.pages import described, incomplete
+from reconciler.systems.storage.pages import incomplete
 
 PAGE = 1000
 _TRIES = 4
@@ -118,7 +119,7 @@ def _entry(folder: str, entry: Json) -> _Entry:
         raise Garbled("an entry has no name")
     if entry.get("id") is None:
         return _Entry(f"{folder}{name}/", None)
-    return _Entry(folder + name, described(folder + name, entry))
+    return _Entry(folder + name, Entry.of(folder + name, entry).object())
 
 
 def _alike(folders: list[str]) -> set[str]:

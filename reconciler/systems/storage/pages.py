@@ -9,17 +9,17 @@ The client's `list_v2` makes times of texts and hides what else the page says: t
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from operator import ge
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.storage import copytext
+from reconciler.systems.storage.entries import Entry, read
 from reconciler.systems.storage.http import Garbled, Http, Json, Refused
 from reconciler.systems.storage.interface import Object
 
@@ -31,9 +31,6 @@ LINGER = 1.0  # seconds that the end of a listing waits for a page that nobody w
 _ENDS = 4
 _CAPS = 3
 _MILLISECONDS = len("2026-01-31T12:00:00.000Z")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]00(?::?00)?)")
-
-
 _CURSOR = re.compile(rb'"nextCursor":\s?"([A-Za-z0-9+/=_.:-]+)"')
 _EDGE = 2000
 """An answer's first and last bytes, in which its cursor is looked for."""
@@ -47,7 +44,7 @@ def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
     """By the bytes of their names."""
     for entries in _entries(http, bucket, prefix):
         for entry in entries:
-            yield described(str(entry["name"]), entry)
+            yield entry.object()
 
 
 def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
@@ -58,33 +55,22 @@ def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
         yield block
 
 
-def _block(entries: list[Json]) -> bytes:
+def _block(entries: list[Entry]) -> bytes:
     """Short for the line of each entry as an object, which is what counts where anything is out of the ordinary."""
-    try:
-        metadata = [cast("Json", entry["metadata"]) for entry in entries]
-        sizes = [it["size"] for it in metadata]
-        columns = [
-            [entry["name"] for entry in entries],
-            [it["eTag"] for it in metadata],
-            [it["mimetype"] for it in metadata],
-            [entry["created_at"] for entry in entries],
-        ]
-    except (KeyError, TypeError):
+    names, sizes, etags, mimes, times, _ = zip(*entries, strict=True)
+    if {type(size) for size in sizes} != {int} or any({*map(type, it)} != {str} for it in (etags, mimes, times)):
         return _lines(entries)
-    if {type(size) for size in sizes} != {int} or any(set(map(type, column)) != {str} for column in columns):
-        return _lines(entries)
-    names, etags, mimes, times = cast("list[list[str]]", columns)
-    if set(map(len, times)) != {_MILLISECONDS} or {time[-1] for time in times} != {"Z"}:
+    if {*map(len, times)} != {_MILLISECONDS} or {time[-1] for time in times} != {"Z"}:
         return _lines(entries)
     text = "\n".join(map("\t".join, zip(names, map(str, sizes), etags, mimes, times, strict=True))) + "\n"
     return text.encode() if copytext.is_plain(text, len(entries)) else _lines(entries)
 
 
-def _lines(entries: list[Json]) -> bytes:
-    return b"".join([copytext.line(described(str(entry["name"]), entry)) for entry in entries])
+def _lines(entries: list[Entry]) -> bytes:
+    return b"".join([copytext.line(entry.object()) for entry in entries])
 
 
-def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Json]]:
+def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Entry]]:
     """Page by page; while one is read and worked on, the next is on its way."""
     listing = _Pages(http, bucket, prefix)
     last: str | None = None
@@ -123,22 +109,15 @@ def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Json]]:
 class _Page:
     """One answer, in the words of this module: names rise within it."""
 
-    def __init__(self, answer: Json) -> None:
-        more = answer["hasNext"]
-        entries = answer["objects"]
-        if not isinstance(more, bool) or not isinstance(entries, list):
+    def __init__(self, answer: str) -> None:
+        members, self.entries = read(answer)
+        if not isinstance(more := members.get("hasNext"), bool):
             raise Garbled("not a page")
-        self.entries = cast("list[Json]", entries)
-        names: list[object] = [entry["name"] for entry in self.entries]
-        if not all(isinstance(name, str) for name in names):
-            raise Garbled("an object has no name")
-        if any(entry.get("id") is None for entry in self.entries):
-            raise Garbled("not an object")
-        self.names = cast("list[str]", names)
-        cursor = answer.get("nextCursor")
+        self.names = [entry.name for entry in self.entries]
+        cursor = members.get("nextCursor")
         self.more = more
         self.next = cursor if isinstance(cursor, str) and cursor else None
-        self.last_key = answer.get("nextCursorKey")
+        self.last_key = members.get("nextCursorKey")
 
 
 class _Pages:
@@ -216,10 +195,7 @@ class _Pages:
                 self.ask_ahead(guess, limit)
             text = response.content.decode()
             del response  # beside what is made of it one copy is enough
-            try:
-                return _Page(json.loads(text, object_hook=_lean))
-            except (KeyError, TypeError, AttributeError):
-                raise Garbled("not a page") from None
+            return _Page(text)
 
         return self.http.patiently(f"listing bucket {self.bucket}", ask)
 
@@ -245,14 +221,6 @@ class _Pages:
         return incomplete(self.http.connection, self.bucket, why)
 
 
-_KEPT = frozenset({"name", "id", "metadata", "created_at", "updated_at", "size", "eTag", "mimetype"})
-
-
-def _lean(tree: Json) -> Json:
-    """An entry, or its metadata, without what nobody asks for: a page is as large in memory as what is kept of it."""
-    return tree if "objects" in tree else {key: value for key, value in tree.items() if key in _KEPT}
-
-
 def _guess(answer: bytes) -> str | None:
     """The cursor that the answer seems to lead on with."""
     found = _CURSOR.search(answer, 0, _EDGE) or _CURSOR.search(answer, max(0, len(answer) - _EDGE))
@@ -272,33 +240,3 @@ def _no_route(refused: Refused) -> bool:
     return (refused.status == 404 and "Route" in refused.message) or (
         refused.status == 400 and "not available for your tenant" in refused.message
     )
-
-
-def described(name: str, entry: Json) -> Object:
-    """An entry of either list."""
-    given = entry.get("metadata")
-    metadata = cast("Json", given) if isinstance(given, dict) else {}
-    return Object(
-        name,
-        whole(metadata.get("size")),
-        _text(metadata.get("eTag")),
-        _text(metadata.get("mimetype")),
-        to_milliseconds(_text(entry.get("created_at"))),
-        to_milliseconds(_text(entry.get("updated_at"))),
-    )
-
-
-def whole(value: object) -> int | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    return value if isinstance(value, int) else int(text) if (text := str(value)).isdecimal() else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def to_milliseconds(time: str | None) -> str | None:
-    """Servers write as many digits as they like; SQL and both lists are to say the same."""
-    found = _TIME.fullmatch(time) if time else None
-    return f"{found[1]}T{found[2]}.{(found[3] or '')[:3]:0<3}Z" if found else time

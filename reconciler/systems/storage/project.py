@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.storage import copytext, pages, signed, signing, sql
 from reconciler.systems.storage.content import blocks_of, digest_of, opened
+from reconciler.systems.storage.entries import Entry
 from reconciler.systems.storage.http import KEY_NEEDED, Garbled, Http, Json, Patience, Refused
 from reconciler.systems.storage.interface import (
     Content,
@@ -273,7 +274,7 @@ class SupabaseStorage:
                 "created_at": info.get("created_at"),
                 "updated_at": info.get("updated_at") or info.get("last_modified"),
             }
-            return pages.described(name, entry)
+            return Entry.of(name, entry).object()
 
         return self.http.patiently(f"looking up {bucket}/{name}", attempt)
 

@@ -15,8 +15,8 @@ from psycopg.pq import TransactionStatus
 from reconciler.plan.errors import ReconcilerError
 from reconciler.systems.postgres.session import Composable, Session, explained, ident, join, lit, q
 from reconciler.systems.storage import copytext
+from reconciler.systems.storage.entries import whole
 from reconciler.systems.storage.interface import Object
-from reconciler.systems.storage.pages import whole
 
 _TIME = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 _LAST_CHARACTER = 0x10FFFF
