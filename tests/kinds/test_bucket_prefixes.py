@@ -177,7 +177,7 @@ def test_a_limit_is_a_share_of_the_rows_in_scope(images: Images) -> None:
 
 
 def test_more_urls_than_a_batch_holds(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.kinds.bucket_prefixes.BATCH", 3)
+    monkeypatch.setattr("reconciler.kinds.bucket_prefixes_run.BATCH", 3)
     images.put(*(f"{number}.jpg" for number in range(10)))
     images.rows(*(f"pictures/{number}.jpg" for number in range(10)))
     images.spec("signed_url: { column: signed_url, expires_in: 365d, renew_within: 30d }")
