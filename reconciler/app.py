@@ -356,7 +356,7 @@ def extract(session: Session, out: Path) -> tuple[str, ...]:
 
 def cascade(session: Session, connection_table: str) -> CascadeNode:
     """What a delete of that table's rows takes along."""
-    from reconciler.kinds.collections import find_table
+    from reconciler.kinds.tables import find_table
     from reconciler.spec.collection import connection_and_table
     from reconciler.systems.postgres.cascade_tree import cascade_tree
 

@@ -161,7 +161,7 @@ class Observed:
                 in_sync=max(0, (found.source_rows or 0) - found.missing - found.changed),
                 missing=found.missing,
                 changed=found.changed,
-                extra=found.extra,
+                extra=max(found.extra, found.staying),
                 notes=tuple(found.notes),
                 deletes_extra=found.intent.on_extra is OnExtra.DELETE,
             )

@@ -1007,6 +1007,36 @@ def test_status_agrees_with_the_plan(bench: Bench) -> None:
     assert (status.in_sync, status.missing, status.changed, status.extra) == (1, 1, 1, 2)
 
 
+def test_rows_beyond_the_source_stay_and_are_counted(bench: Bench) -> None:
+    """Also below roots, and where tables that nobody declares point at them."""
+    bench.both("""
+        CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE copied (id int PRIMARY KEY, v text);
+        CREATE TABLE kid (id int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE);
+        CREATE TABLE friend (id int PRIMARY KEY, t int REFERENCES t ON DELETE SET NULL);
+    """)
+    bench.backup.sql("INSERT INTO t VALUES (1, 'a'), (3, 'c')")
+    bench.production.sql(
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b'); INSERT INTO kid VALUES (1, 2); INSERT INTO friend VALUES (1, 2)"
+    )
+    bench.production.sql("INSERT INTO copied VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+    alone = 'all: { into: production, source: backup, roots: { t: "id < 6" } }\n'
+    followed = 'all: { into: production, source: backup, roots: { t: "id < 6" }, follow: dependents }\n'
+    for spec in (alone, followed):
+        assert counts(bench.law(spec)) == {"insert public.t": 1}
+        bench.production.sql("DELETE FROM t WHERE id = 3")
+    bench.production.sql("INSERT INTO t VALUES (3, 'c')")
+    # What is only counted changes nothing that another resource reads.
+    bench.write(
+        "t: { table: production.t, source: backup }\ncopied: { table: production.copied, source: production.t }\n"
+    )
+    assert counts(bench.plan()) == {}
+    assert [(it.address, it.in_sync, it.extra, it.differs) for it in app.status(bench.session())] == [
+        ("collections.copied", 3, 0, False),
+        ("collections.t", 2, 1, False),
+    ]
+    assert app.status_csv(bench.session(), bench.folder / "found")
+
+
 def test_a_referenced_value_that_would_move_rows_along_is_refused(bench: Bench) -> None:
     bench.both("CREATE TABLE p (id int PRIMARY KEY, code text UNIQUE, name text)")
     bench.both("CREATE TABLE c (id int PRIMARY KEY, code text REFERENCES p (code) ON UPDATE CASCADE)")

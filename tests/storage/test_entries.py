@@ -78,6 +78,12 @@ def test_cut_anywhere_it_says_nothing(answer: Json, form: dict[str, object]) -> 
         '{"hasNext":false,"objects":[]}]',
         '{"hasNext":false,"objects":[]}{"hasNext":false,"objects":[]}',
         '{1:2,"objects":[]}',
+        '{"hasNext":false,"objects":[{"name":"a","id":"1"}],"objects":[]}',
+        '{"hasNext":true,"objects":[],"hasNext":false}',
+        pytest.param(
+            f'{{"hasNext":false,"objects":[{{"name":"a","id":"1","metadata":{"[" * 100_000}{"]" * 100_000}}}]}}',
+            id="deep",
+        ),
         '{"hasNext" false,"objects":[]}',
         '[{"hasNext":false,"objects":[]}]',
         "null",

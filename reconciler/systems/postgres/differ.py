@@ -371,7 +371,7 @@ def _count_extra(session: Session, found: Found) -> None:
     if intent.on_extra is OnExtra.DELETE:
         found.extra = session.value(q("SELECT count(*) FROM {} WHERE kind = 'x'", intent.temp("d")))
     else:
-        found.extra = max(0, there - (here - found.missing))
+        found.staying = max(0, there - (here - found.missing))
 
 
 def scope_count(session: Session, intent: Intent) -> int:

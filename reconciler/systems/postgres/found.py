@@ -36,6 +36,9 @@ class Found:
     missing: int = 0
     changed: int = 0
     extra: int = 0
+    """Rows that go: those that the source lacks where these are deleted, and what goes along with them."""
+    staying: int = 0
+    """Rows that the source lacks and that stay, where somebody counted them."""
     let_go: int = 0
     """Rows that a delete of others sets NULL in."""
     waits: str = ""

@@ -119,7 +119,7 @@ def _entry(folder: str, entry: Json) -> _Entry:
         raise Garbled("an entry has no name")
     if entry.get("id") is None:
         return _Entry(f"{folder}{name}/", None)
-    return _Entry(folder + name, Entry.of(folder + name, entry).object())
+    return _Entry(folder + name, Entry.of(folder + name, entry).described())
 
 
 def _alike(folders: list[str]) -> set[str]:

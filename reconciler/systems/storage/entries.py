@@ -37,7 +37,7 @@ class Entry(NamedTuple):
             tree.get("created_at"), tree.get("updated_at"),
         )  # fmt: skip
 
-    def object(self) -> Object:
+    def described(self) -> Object:
         """The same in the words of every storage."""
         return Object(
             self.name,
@@ -50,14 +50,21 @@ class Entry(NamedTuple):
 
 
 def read(text: str) -> tuple[Json, list[Entry]]:
-    """An answer's objects, and its other members."""
+    """An answer's members but `objects`, and these."""
+    try:
+        return _members(text)
+    except RecursionError:
+        raise Garbled("nested too deep") from None
+
+
+def _members(text: str) -> tuple[Json, list[Entry]]:
     members: Json = {}
     entries: list[Entry] | None = None
     sign, at = _sign(text, 0, "{")
     while sign != "}":
         name, at = _value(text, at)
-        if not isinstance(name, str):
-            raise Garbled("a member has no name")
+        if not isinstance(name, str) or name in members or (name == "objects" and entries is not None):
+            raise Garbled("a member has no name of its own")
         _, at = _sign(text, at, ":")
         if name == "objects":
             entries, at = _objects(text, at)

@@ -44,14 +44,14 @@ def objects(http: Http, bucket: str, prefix: str) -> Iterator[Object]:
     """By the bytes of their names."""
     for entries in _entries(http, bucket, prefix):
         for entry in entries:
-            yield entry.object()
+            yield entry.described()
 
 
 def copy(http: Http, bucket: str, prefix: str) -> Iterator[bytes]:
     """The same as blocks of COPY text, a page each."""
     for entries in _entries(http, bucket, prefix):
         block = _block(entries)
-        entries.clear()  # a page in memory is three times its text: one at a time
+        entries.clear()  # a page in memory is as large as its text: one at a time
         yield block
 
 
@@ -67,7 +67,7 @@ def _block(entries: list[Entry]) -> bytes:
 
 
 def _lines(entries: list[Entry]) -> bytes:
-    return b"".join([copytext.line(entry.object()) for entry in entries])
+    return b"".join([copytext.line(entry.described()) for entry in entries])
 
 
 def _entries(http: Http, bucket: str, prefix: str) -> Iterator[list[Entry]]:
@@ -145,7 +145,7 @@ class _Pages:
     def _forget(self) -> None:
         if self._ahead:
             self._ahead[1].cancel()
-            wait([self._ahead[1]], 1.0)
+            wait([self._ahead[1]], LINGER)
             self._ahead = None
 
     def full_page(self, cursor: str | None) -> _Page:

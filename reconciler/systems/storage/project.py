@@ -274,7 +274,7 @@ class SupabaseStorage:
                 "created_at": info.get("created_at"),
                 "updated_at": info.get("updated_at") or info.get("last_modified"),
             }
-            return Entry.of(name, entry).object()
+            return Entry.of(name, entry).described()
 
         return self.http.patiently(f"looking up {bucket}/{name}", attempt)
 
