@@ -19,7 +19,7 @@ from reconciler.kinds.pads import digest_pads
 from reconciler.kinds.select import choose, graph_of
 from reconciler.kinds.world import Tell, World, opened
 from reconciler.plan import file as plan_file
-from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest
+from reconciler.plan.errors import Drift, Exit, ReconcilerError, gravest, internal
 from reconciler.plan.file import Header, Plan
 from reconciler.plan.order import arrange, runs
 from reconciler.plan.outcome import Outcome
@@ -268,7 +268,8 @@ def _converged(
 ) -> tuple[bool | None, tuple[str, ...], tuple[str, ...]]:
     """Plan the resources of this plan again; of an undo, whose aim is not the spec's, look whether each change holds.
 
-    What is left comes back, and what calls of this plan may have changed after it was done, which is no failure.
+    What is left comes back, and what calls of this plan may have changed after it was done, which is no failure. Whatever goes wrong
+    here is part of the report: by now the plan is carried out, and what was done must be told.
     """
     from reconciler.plan.invert import is_undo
     from reconciler.plan.left import told
@@ -283,16 +284,16 @@ def _converged(
                     for step in steps
                     if (count := outcome.applied.get(step.id, 0))
                 ]
-        except ReconcilerError as error:
-            return None, (f"could not look again: {error.what}",), ()
+        except Exception as error:
+            return None, (f"could not look again: {_what(error)}",), ()
         return not left, tuple(left), ()
     addresses = sorted({step.address for step in plan.steps})
     if any(plan.header.connections.get(step.connection, {}).get("type") == "atproto" for step in plan.steps):
         addresses = list(choose(spec, addresses, ()))  # an app may have written rows when it saw the records
     try:
         again = _plan(spec, session, None, addresses, ())
-    except ReconcilerError as error:
-        return None, (f"could not plan again: {error.what}",), ()
+    except Exception as error:
+        return None, (f"could not plan again: {_what(error)}",), ()
     try:
         called = {(step.connection, step.target): step.address for step in plan.steps if step.verb is Verb.CALL}
         left: list[str] = []
@@ -315,6 +316,10 @@ def _converged(
         return not left, tuple(left), tuple(aside)
     finally:
         discard(again)
+
+
+def _what(error: Exception) -> str:
+    return error.what if isinstance(error, ReconcilerError) else internal(error)
 
 
 def undo(plan: Plan, out: Path | None = None, *, only_key: str | None = None) -> Plan:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import click
 
 from reconciler.cli import log
-from reconciler.plan.errors import Exit, ReconcilerError
+from reconciler.plan.errors import Exit, ReconcilerError, internal
 
 INTERRUPTED = "interrupted: nothing of an open transaction was kept; running the same again is safe"
 
@@ -92,24 +92,11 @@ def _internal(error: Exception) -> int:
         traceback.print_exception(error)
         return Exit.ERROR
     _say(
-        f"error: internal error: {type(error).__qualname__} at {_place(error)}\n"
+        f"error: {internal(error)}\n"
         "  why: this is a mistake in reconciler, not in your specs\n"
         "  do:  report it with these lines; RECONCILER_DEBUG=1 shows the whole traceback, which may hold data of yours"
     )
     return Exit.ERROR
-
-
-def _place(error: Exception) -> str:
-    """Where in this package it happened, whatever library it went through."""
-    import traceback
-    from pathlib import Path
-
-    package = Path(__file__).parent.parent
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.is_relative_to(package):
-            return f"{package.name}/{path.relative_to(package).as_posix()}:{frame.lineno}"
-    return "an unknown place"
 
 
 def _say(text: str, code: Exit = Exit.ERROR) -> None:

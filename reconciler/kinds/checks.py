@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.kinds.tables import bound
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.step import Check, Step
 from reconciler.spec import Check as CheckSpec
 from reconciler.spec import PostgresSpec, Spec
-from reconciler.spec.sql import Parameter, parse_condition, parse_query
+from reconciler.spec.sql import parse_condition, parse_query
 from reconciler.systems.postgres.checks import Between, Empty, Equal, Filled, NotThereError, Query, Question, ask
-from reconciler.systems.postgres.proof import Part
 from reconciler.systems.postgres.session import Session
 
 _WORD = re.compile(r"\w+")
@@ -40,7 +40,7 @@ def question(spec: Spec, address: str, check: CheckSpec) -> Question:
     if check.coverage is not None:
         assert table is not None
         where = check.coverage.where
-        parts = None if where is None else _bound(spec, parse_condition(where))
+        parts = None if where is None else bound(spec, parse_condition(where))
         asks = Filled(table, check.coverage.column, check.coverage.at_least.removesuffix("%"), parts)
         return Question(address, connection, asks, place)
     text = check.query or ""
@@ -50,12 +50,8 @@ def question(spec: Spec, address: str, check: CheckSpec) -> Question:
         else Equal(expect.equal) if expect.at_least is None and expect.at_most is None
         else Between(expect.at_least, expect.at_most)
     )  # fmt: skip
-    asks = Query(_bound(spec, parse_query(text)), wanted, _may_be_secret(spec, text))
+    asks = Query(bound(spec, parse_query(text)), wanted, _may_be_secret(spec, text))
     return Question(address, connection, asks, place)
-
-
-def _bound(spec: Spec, parts: Sequence[str | Parameter]) -> tuple[Part, ...]:
-    return tuple((spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parts)
 
 
 def _may_be_secret(spec: Spec, text: str) -> bool:

@@ -269,11 +269,6 @@ class Observed:
 
             made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n)
             paths = tuple(dict.fromkeys((*paths, *made)))
-        pending: tuple[Path, ...] = ()
-        if self.processes:
-            from reconciler.kinds.processes import write_pending
-
-            pending = write_pending(self.world, self.processes, folder)
         for path in paths:
             if path.stem not in ("missing", "changed", "extra"):
                 continue
@@ -282,7 +277,11 @@ class Observed:
                 for it in self.records:
                     keys = {"missing": it.creates, "changed": it.updates, "extra": it.deletes}[path.stem]
                     out.writerows((it.wanted.address, it.wanted.collection, key) for key in sorted(keys))
-        return (*paths, *pending)
+        if self.processes:
+            from reconciler.kinds.processes import write_pending
+
+            paths = (*paths, write_pending(self.world, self.processes, folder))
+        return paths
 
     def extract(self, folder: Path) -> tuple[str, ...]:
         """Save what the sources hold."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.kinds.audits import find_audit
-from reconciler.kinds.guards import find_guard
 from reconciler.kinds.tables import NoTableError
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
@@ -29,8 +27,12 @@ def find_kept(world: World, addresses: Sequence[str]) -> tuple[list[KeptFound], 
         try:
             match resources[address]:
                 case Audit() as audit:
+                    from reconciler.kinds.audits import find_audit
+
                     found.append(find_audit(world, address, audit, logs, addresses))
                 case Guard() as guard:
+                    from reconciler.kinds.guards import find_guard
+
                     found.append(find_guard(world, address, guard))
                 case _:
                     pass

@@ -140,7 +140,7 @@ def defer_after(spec: Spec, founds: dict[str, list[Found]], running: Sequence[Wa
     return list(out.values())
 
 
-def write_pending(world: World, them: Sequence[Waiting], folder: Path) -> tuple[Path, ...]:
+def write_pending(world: World, them: Sequence[Waiting], folder: Path) -> Path:
     """pending.csv: the keys of rows that wait."""
     path = folder / "pending.csv"
     with path.open("wb") as file:
@@ -148,7 +148,7 @@ def write_pending(world: World, them: Sequence[Waiting], folder: Path) -> tuple[
         for it in them:
             for block in pending_csv(world.session(it.connection), it.watched, it.address):
                 file.write(block)
-    return (path,)
+    return path
 
 
 def add_steps(world: World, them: Sequence[Waiting], founds: Mapping[str, Sequence[Found]], out: Emitted) -> None:

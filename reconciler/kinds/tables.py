@@ -13,9 +13,10 @@ from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.plan.step import WHOLE
+from reconciler.spec import Spec
 from reconciler.spec.sql import Parameter, parse_condition
 from reconciler.systems.postgres.catalog import Table
-from reconciler.systems.postgres.proof import prove_condition
+from reconciler.systems.postgres.proof import Part, prove_condition
 from reconciler.systems.postgres.rows import Intent, full_name
 from reconciler.systems.postgres.session import Composable, Session
 
@@ -55,16 +56,14 @@ def find_table(world: World, connection: str, name: TableName, place: Location |
     return table
 
 
-def bound(world: World, text: str) -> tuple[str | tuple[str], ...]:
-    """A condition or expression of the spec, with the values of its variables."""
-    return tuple(
-        (world.spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parse_condition(text)
-    )
+def bound(spec: Spec, parts: Sequence[str | Parameter]) -> tuple[Part, ...]:
+    """SQL of the spec, with the values of its variables."""
+    return tuple((spec.variables[part.name],) if isinstance(part, Parameter) else part for part in parts)
 
 
 def proven(world: World, session: Session, text: str, table: Table, place: Location | None) -> Composable:
     """A condition of the spec over rows of a table."""
-    return prove_condition(session, bound(world, text), table, place)
+    return prove_condition(session, bound(world.spec, parse_condition(text)), table, place)
 
 
 def identity(table: Table, address: str, place: Location | None, *, or_whole: bool = False) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.plan.step import WHOLE
 from reconciler.spec import Rule, RuleSql, UniqueKey
+from reconciler.spec.sql import parse_condition
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.proof import prove_expression
 from reconciler.systems.postgres.rows import (
@@ -167,7 +168,7 @@ def _default_name(table: Table, unique_key: UniqueKey) -> str:
 def _rule(world: World, address: str, session: Session, table: Table, number: int, rule: Rule | RuleSql) -> RankRule:
     place = world.spec.locate(*address.split(".", 1), "keep", number)
     if isinstance(rule, RuleSql):
-        value = prove_expression(session, bound(world, rule.expression), table, place)
+        value = prove_expression(session, bound(world.spec, parse_condition(rule.expression)), table, place)
         _sorts(session, table, value, f"{address}: a rule", place)
         return RankRule(rule.expression, value, "DESC NULLS LAST", value)
     column = table.columns[rule.column]

@@ -112,3 +112,19 @@ class SpecErrors(ReconcilerError):
 
     def render(self) -> str:
         return "\n\n".join(error.render() for error in self.errors)
+
+
+def internal(error: Exception) -> str:
+    """Of an error that nobody foresaw its type, and where in this package it happened, whatever library it went through.
+
+    Its message may hold values, even secrets.
+    """
+    import traceback
+    from pathlib import Path
+
+    package, place = Path(__file__).parent.parent, "an unknown place"
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            place = f"{package.name}/{path.relative_to(package).as_posix()}:{frame.lineno}"
+    return f"internal error: {type(error).__qualname__} at {place}"

@@ -44,6 +44,20 @@ def drifted(bench: Bench, plan: Plan) -> Drift:
     return caught.value
 
 
+def test_what_was_done_is_told_whatever_happens_after(
+    bench: Bench, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*given: object) -> Plan:
+        del given
+        raise KeyError("a value of somebody's")
+
+    monkeypatch.setattr(app, "_plan", mistaken)
+    done = bench.apply(plan)
+    assert (sum(it.applied for it in done.steps), done.converged, done.code) == (3, None, Exit.ERROR)
+    assert done.remaining[0].startswith("could not plan again: internal error: KeyError at reconciler/app.py:")
+    assert "somebody" not in done.remaining[0]
+
+
 @pytest.mark.parametrize(
     ("happened", "named"),
     [

@@ -1,4 +1,4 @@
-"""What guards refuse, and which of them stand in a database.
+"""Guards that stand in a database: how they are known, what they refuse, and their refusal in words.
 
 In: the tables of a plan. Out: the limits of the guards that are awake on each, as their triggers' arguments tell them.
 """

@@ -15,12 +15,11 @@ import psycopg
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.audit_sql import create_trigger, short
-from reconciler.systems.postgres.guard_limits import PREFIX, Limits
+from reconciler.systems.postgres.guard_limits import PREFIX, SQLSTATE, Limits
 from reconciler.systems.postgres.kept import qualified
 from reconciler.systems.postgres.rows import full_name, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
 
-SETTING = "reconciler.allow"
 EVENTS = ("delete", "update", "truncate")
 
 _BODY: LiteralString = """
@@ -41,7 +40,7 @@ BEGIN
     RETURN NULL;
   END IF;
   IF given_reason IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'RCG01', MESSAGE = {guard} || ': ' || refused,
+    RAISE EXCEPTION USING ERRCODE = {sqlstate}, MESSAGE = {guard} || ': ' || refused,
       SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
       HINT = 'If it is meant, say why in the same transaction: SET LOCAL reconciler.allow = ''the reason'';';
   END IF;
@@ -129,7 +128,7 @@ def create_function(session: Session, table: TableName, limits: Limits) -> str:
         truncate.append(q("    refused := concat_ws('; ', refused, 'no TRUNCATE of ' || {});", named["table"]))
     nothing = [raw("    NULL;")]
     body = q(_BODY, delete=join(delete or nothing, "\n"), update=join(update or nothing, "\n"), truncate=join(truncate or nothing, "\n"),
-             guard=lit(f"guard {limits.guard}"))  # fmt: skip
+             guard=lit(f"guard {limits.guard}"), sqlstate=lit(SQLSTATE))  # fmt: skip
     return q("CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS {}",
              relation(function_name(table, limits.guard)), lit(body.as_string(session.connection))).as_string(session.connection)  # fmt: skip
 

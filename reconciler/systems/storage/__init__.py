@@ -8,6 +8,9 @@
 
 In: the connection's name in the spec (for errors), addresses, keys, an open `Session`. Out: what `interface` says.
 
+`pages.py` and `crawl.py` list by list v2 and v1, `entries.py` reads what they say of an object; `sql.py` asks the database, `walk.py` a
+folder; `copytext.py` makes lines of COPY of it. `http.py` asks and is patient; `project.py` and `folder.py` are the storages.
+
 - An inventory is in the order of its names' bytes (as COPY text, in none), streamed, and complete: `totals` exist only after its end. A page
   that is missing, cut, repeated or out of order is a ReconcilerError. So are a missing bucket (the server would answer
   with an empty list), a key that sees only part, and a database that is not the storage's own.
