@@ -235,6 +235,12 @@ class Observed:
             ResourceStatus(it.address, "", int(bool(it.holds)), 0, 0, 0, (it.text,), False, int(it.failed), it)
             for it in self.checks()
         ]
+        there = {it.address for it in counted}
+        counted += [
+            ResourceStatus(it.address, "", 0, 0, 0, 0, (it.reason,), deletes_extra=False, wrong=1)
+            for it in self.deferred
+            if it.address not in there
+        ]
         return sorted(counted, key=lambda it: it.address)
 
     def checks(self, *, created: bool = False) -> tuple[CheckState, ...]:

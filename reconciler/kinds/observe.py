@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 def observed(
     world: World, addresses: Sequence[str], pads: tuple[bytes, bytes] | None, *, count_extra: bool = False
 ) -> Observed:
-    """Compile, make the temporary tables, forbid writes, compare."""
+    """Compile, make the temporary tables, forbid writes, compare.
+
+    With `count_extra` everything is counted as it stands: what a plan would have to leave for later, and rows that it would leave alone.
+    """
     result = Observed(world, addresses)
     intents: list[Intent] = []
     records: dict[str, PdsRecords] = {}
@@ -116,13 +119,13 @@ def observed(
             count_extra=count_extra,
         )
     _defer_keys(result, created)
-    changing = _defer(result)
+    changing = {} if count_extra else _defer(result)
     running: list[Waiting] = []
     if result.processes:
         from reconciler.kinds.processes import count_waiting, defer_after, will_run
 
         count_waiting(world, result.processes)
-        running = will_run(result.processes, changing)
+        running = [] if count_extra else will_run(result.processes, changing)
         result.deferred += defer_after(world.spec, result.founds, running)
     deferred = {it.address for it in result.deferred}
     result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]

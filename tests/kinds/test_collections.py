@@ -1007,6 +1007,32 @@ def test_status_agrees_with_the_plan(bench: Bench) -> None:
     assert (status.in_sync, status.missing, status.changed, status.extra) == (1, 1, 1, 2)
 
 
+def test_status_counts_what_a_plan_leaves_for_later(bench: Bench) -> None:
+    bench.both("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE copied (id int PRIMARY KEY, v text)")
+    bench.backup.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b'); CREATE TABLE made (id int PRIMARY KEY)")
+    bench.production.sql("INSERT INTO t VALUES (1, 'was'); INSERT INTO copied VALUES (1, 'a'), (3, 'c')")
+    (bench.folder / "made.sql").write_text("CREATE TABLE made (id int PRIMARY KEY);\n")
+    bench.spec("""
+        sql_objects:
+          made: { on: production, file: made.sql }
+        collections:
+          t: { table: production.t, source: backup }
+          copied: { table: production.copied, source: production.t }
+          made: { table: production.made, source: backup }
+    """)
+    plan = bench.plan()
+    assert {it.address for it in plan.header.deferred} == {"collections.copied", "collections.made"}
+    found = {it.address: it for it in app.status(bench.session())}
+    assert {address: (it.in_sync, it.missing, it.changed, it.extra, it.wrong) for address, it in found.items()} == {
+        "collections.copied": (0, 0, 1, 1, 0),
+        "collections.made": (0, 0, 0, 0, 1),
+        "collections.t": (0, 1, 1, 0, 0),
+        "sql_objects.made": (0, 1, 0, 0, 0),
+    }
+    assert "created by sql_objects.made" in found["collections.made"].notes[0]
+    assert all(it.differs for it in found.values())
+
+
 def test_rows_beyond_the_source_stay_and_are_counted(bench: Bench) -> None:
     """Also below roots, and where tables that nobody declares point at them."""
     bench.both("""
