@@ -355,7 +355,7 @@ def status_csv(session: Session, folder: Path) -> tuple[Path, ...]:
 def extract(session: Session, out: Path) -> tuple[str, ...]:
     """Save what the sources hold now, in scope, as files that can be a source themselves."""
     spec = load(session)
-    with _looking(spec, session) as (_, seen):
+    with _looking(spec, session, count_extra=True) as (_, seen):
         return seen.extract(out)
 
 

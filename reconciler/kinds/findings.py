@@ -235,13 +235,16 @@ class Observed:
             ResourceStatus(it.address, "", int(bool(it.holds)), 0, 0, 0, (it.text,), False, int(it.failed), it)
             for it in self.checks()
         ]
-        there = {it.address for it in counted}
         counted += [
             ResourceStatus(it.address, "", 0, 0, 0, 0, (it.reason,), deletes_extra=False, wrong=1)
-            for it in self.deferred
-            if it.address not in there
+            for it in self._uncounted()
         ]
         return sorted(counted, key=lambda it: it.address)
+
+    def _uncounted(self) -> list[Deferred]:
+        """What cannot even be looked at; a unique key that only waits is looked at all the same."""
+        waiting = {found.intent.address for _, found in self.waiting}
+        return [it for it in self.deferred if it.address not in waiting]
 
     def checks(self, *, created: bool = False) -> tuple[CheckState, ...]:
         """How the chosen checks stand now; `created`: steps make things, so that what is not there may come to be."""
@@ -299,4 +302,4 @@ class Observed:
             from reconciler.kinds.pds_records import extract_records
 
             said += extract_records(self.world, self.records, folder)
-        return said
+        return (*said, *(f"not saved: {it.address}, for {it.reason}" for it in self._uncounted()))

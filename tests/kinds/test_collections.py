@@ -1031,6 +1031,11 @@ def test_status_counts_what_a_plan_leaves_for_later(bench: Bench) -> None:
     }
     assert "created by sql_objects.made" in found["collections.made"].notes[0]
     assert all(it.differs for it in found.values())
+    assert app.extract(bench.session(), bench.folder / "saved") == (
+        "saved/copied.jsonl: 1 rows",
+        "saved/t.jsonl: 2 rows",
+        "not saved: collections.made, for its table public.made is created by sql_objects.made; plan again after apply",
+    )
 
 
 def test_rows_beyond_the_source_stay_and_are_counted(bench: Bench) -> None:
