@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from reconciler.kinds.tables import Compiled, find_table, identity, place_of, proven
+from reconciler.kinds.tables import Compiled, find_table, identity, place_of, proven, signed_columns
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.spec import BucketPrefix, CopyFrom, InsertRow, Quarantine, SetRow
@@ -31,6 +31,24 @@ def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> 
             f"{address}: {full_name(table.name)} is not a table", where=place_of(world, address, "table")
         )
     _check_columns(world, address, it, table)
+    key = identity(table, address, place_of(world, address))
+    sets = it.on_missing_object.set if isinstance(it.on_missing_object, SetRow) else {}
+    for name, path in (
+        *((c, ("on_missing_object", "set", c)) for c in sets),
+        *((c, ("columns", c)) for c in it.columns),
+    ):
+        if name in key:
+            raise ReconcilerError(
+                f"{address}: rows of {full_name(table.name)} are told apart by {name!r}, which cannot be changed here",
+                where=place_of(world, address, *path), todo="leave it out",
+            )  # fmt: skip
+    inserts = it.on_missing_row.insert if isinstance(it.on_missing_row, InsertRow) else {}
+    for values, path in ((sets, ("on_missing_object", "set")), (inserts, ("on_missing_row", "insert"))):
+        for name, value in values.items():
+            if value is None and table.columns[name].not_null:
+                raise ReconcilerError(
+                    f"{address}: column {name!r} may not be NULL", where=place_of(world, address, *path, name), todo="give it a value",
+                )  # fmt: skip
     session, where = world.session(connection), place_of(world, address, "where")
     scope = Scope(proven(world, session, it.where, table, where)) if it.where else Scope()
     new = Intent(
@@ -41,7 +59,7 @@ def compile_prefix(world: World, address: str, it: BucketPrefix, first: int) -> 
         first + 1, address, connection, table, identity(table, address, place), NO_SOURCE, scope, finds=RowsOf(new),
         on_extra=OnExtra.DELETE if it.on_missing_object == "delete" else OnExtra.KEEP, max_delete=str(it.max_delete),
         protect=it.protect, source_name=it.bucket, place=place,
-        secret=frozenset([it.signed_url.column] if it.signed_url else ()),
+        secret=signed_columns(world, connection, table.name),
     )  # fmt: skip
     return Compiled([new, rows])
 
@@ -79,7 +97,7 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
     return Described(
         bucket=bucket,
         prefix=it.prefix,
-        match=tuple(pattern(text) for text in it.match),
+        match=(*(pattern(text) for text in it.match), *_aside(it)),
         inventory=_inventory(world, connection, bucket, it.prefix, it.target()[0]),
         column=it.column,
         form=tuple(pieces(it.form)),
@@ -102,6 +120,13 @@ def _described(world: World, address: str, it: BucketPrefix, table: Table) -> De
         else None,
         limit=str(it.max_delete),
     )
+
+
+def _aside(it: BucketPrefix) -> Iterator[tuple[bool, str]]:
+    """What was set aside is not meant any more, also where it lies under the prefix."""
+    place = it.on_extra_object.quarantine if isinstance(it.on_extra_object, Quarantine) else ""
+    if place.startswith(it.prefix) and (rest := place[len(it.prefix) :]):
+        yield False, "^" + re.sub(r"([^\w/ ])", r"\\\1", rest)
 
 
 def _inventory(world: World, storage: str, bucket: str, prefix: str, connection: str) -> Inventory:

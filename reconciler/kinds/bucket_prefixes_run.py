@@ -22,7 +22,7 @@ from reconciler.spec import BucketPrefix
 from reconciler.spec.bucket_prefix import bucket_of, pieces
 from reconciler.systems.postgres.catalog import Table
 from reconciler.systems.postgres.rows import alias, relation
-from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
+from reconciler.systems.postgres.session import Composable, Session, explained, ident, join, lit, q, raw
 from reconciler.systems.postgres.signing import BATCH, SignedRows, give, lacking
 from reconciler.systems.postgres.spellings import decoded, is_url, read_name, spelled
 from reconciler.systems.storage.apply import execute_objects
@@ -69,10 +69,7 @@ def _named(world: World, address: str, names: Sequence[str]) -> list[str]:
     session, it, table = _rows_of(world, address)
     forms = [pieces(form) for form in (it.form, *it.wrong_forms)]
     bucket = it.place()[1]
-    value, here = (
-        q("{}.{}::text", alias(table.name), ident(it.column)),
-        q("{} AS {}", relation(table.name), alias(table.name)),
-    )
+    value, here = q("t.{}::text", ident(it.column)), q("{} AS t", relation(table.name))
     spellings: list[Composable] = []
     queries: list[Composable] = []
     for form in forms:
@@ -111,6 +108,8 @@ def _sign(
     made = signing(it, world.now)
     assert made is not None
     scope = proven(world, session, it.where, table, place_of(world, step.address, "where")) if it.where else raw("true")
+    if it.protect:  # nothing that exists is overwritten
+        scope = q("({}) AND coalesce({}.{}::text, '') = ''", scope, alias(table.name), ident(made.column))
     rows = SignedRows(table, it.column, tuple(pieces(it.form)), step.target, scope, made)
     outcome.count(step)
     name, changes = f"reconciler/{plan.id}", plan.changes(step)
@@ -119,7 +118,10 @@ def _sign(
         while (batch := [change.key[0] for change in islice(changes, BATCH)]) or waiting:
             coming = None
             if batch:
-                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                with (
+                    explained(f"reading URLs of {step.id}", session.name),
+                    session.writing(name, lock_timeout="10s", statement_timeout="0"),
+                ):
                     wanted = lacking(session, rows, batch)
                 outcome.count(step, already=len(batch) - len(wanted), applied=len(wanted) if rehearse else 0)
                 advance(len(batch) - len(wanted))
@@ -127,7 +129,10 @@ def _sign(
                     coming = wanted, pool.submit(storage.sign, step.target, wanted, made.seconds)
             if waiting:
                 signed = waiting[1].result()
-                with session.writing(name, lock_timeout="10s", statement_timeout="0"):
+                with (
+                    explained(f"writing URLs of {step.id}", session.name),
+                    session.writing(name, lock_timeout="10s", statement_timeout="0"),
+                ):
                     if signed.urls:
                         give(session, rows, signed.urls)
                 outcome.unsettled += [f"{step.id}: {it} has no object to sign for" for it in signed.missing]

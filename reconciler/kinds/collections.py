@@ -273,8 +273,17 @@ def _cascade(
             else target_roots[table.name]
         )
     there = next((it.session for it in sources.values() if isinstance(it, TableSource)), session)
-    target_scopes, target_reach = scopes(catalog, target_roots, tables, relation, session, f"t{first}")
-    source_scopes, source_reach = scopes(catalog, source_roots, tables, source_relation, there, f"s{first}")
+    reaches: list[AsOf | Reached] = [*pasts]
+    blind = ""
+    if follow:
+        target_scopes, target_reach = scopes(catalog, target_roots, tables, relation, session, f"t{first}")
+        source_scopes, source_reach = scopes(catalog, source_roots, tables, source_relation, there, f"s{first}")
+        reaches.append(Reached(target_reach, source_reach))
+        if not (target_reach.gives and source_reach.gives):
+            blind = session.name if source_reach.gives else there.name
+    else:  # foreign keys among the roots, or of one to itself, lead nowhere
+        target_scopes = {name: Scope(where) for name, where in target_roots.items()}
+        source_scopes = {name: Scope(where) for name, where in source_roots.items()}
     intents: list[Intent] = []
     notes: list[str] = []
     for name in tables:
@@ -290,16 +299,8 @@ def _cascade(
             _intent(world, address, collection, collection.options(name), connection, catalog.tables[name], source, target_scopes[name],
                     numbers[name], root=name in target_roots, fill=True)
         )  # fmt: skip
-    if follow and not (target_reach.gives and source_reach.gives):
-        blind = session.name if source_reach.gives else there.name
+    if blind:
         notes.append(
             f"{blind} grants no temporary tables: a row whose keys lead to the roots on one side only is found there alone"
         )
-    return Compiled(
-        intents,
-        [*notes, *_gaps(pasts)],
-        (
-            *pasts,
-            Reached(target_reach, source_reach),
-        ),
-    )
+    return Compiled(intents, [*notes, *_gaps(pasts)], reaches)

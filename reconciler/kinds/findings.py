@@ -158,10 +158,10 @@ class Observed:
             ResourceStatus(
                 address=found.intent.address,
                 target=f"{connection} {full_name(found.intent.target.name)}",
-                in_sync=max(0, (found.source_rows or 0) - found.missing - found.changed),
+                in_sync=max(0, found.alike),
                 missing=found.missing,
-                changed=found.changed,
-                extra=max(found.extra, found.staying),
+                changed=found.changed + found.held[0],
+                extra=max(found.extra + found.held[1], found.staying),
                 notes=tuple(found.notes),
                 deletes_extra=found.intent.on_extra is OnExtra.DELETE,
             )
@@ -187,7 +187,10 @@ class Observed:
                 target=f"{it.intent.connection} {full_name(it.intent.target.name)}",
                 in_sync=it.in_sync,
                 missing=it.counts["missing_in_db"],
-                changed=it.rows.changed + it.counts.get("sign", 0),
+                changed=it.rows.changed
+                + it.counts.get("sign", 0)
+                + it.counts.get("move", 0)
+                + it.counts.get("stuck", 0),
                 extra=it.counts["unexpected"],
                 notes=tuple(it.notes),
                 deletes_extra=False,
@@ -271,12 +274,13 @@ class Observed:
         paths = write_findings(self.intents(), keys, folder)
         if self.prefixes and not self.intents():
             for path in paths:
-                path.unlink()
-            paths = ()
+                if path.stem != "duplicates":
+                    path.unlink()
+            paths = tuple(path for path in paths if path.stem == "duplicates")
         for n, (_, it) in enumerate(self.prefixes):
             from reconciler.systems.postgres.described_steps import write_object_findings
 
-            made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n)
+            made = write_object_findings(self.world.session(it.intent.connection), it, folder, fresh=not n, begun=paths)
             paths = tuple(dict.fromkeys((*paths, *made)))
         for path in paths:
             if path.stem not in ("missing", "changed", "extra"):

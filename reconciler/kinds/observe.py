@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reconciler.kinds.findings import Observed
-from reconciler.kinds.tables import Compiled, NoTableError, sensitive_columns
+from reconciler.kinds.tables import Compiled, NoTableError, sensitive_columns, signed_columns
 from reconciler.kinds.world import World
 from reconciler.plan.names import TableName
 from reconciler.plan.step import Deferred
@@ -96,7 +96,11 @@ def observed(
         by_connection.setdefault(intent.connection, []).append(intent)
     bystanders = {
         connection: [
-            replace(it, sensitive=frozenset(sensitive_columns(world, connection, it.target.name)))
+            replace(
+                it,
+                sensitive=frozenset(sensitive_columns(world, connection, it.target.name)),
+                secret=signed_columns(world, connection, it.target.name),
+            )
             for it in prepare(world.session(connection), world.catalog(connection), members, pads)
         ]
         for connection, members in by_connection.items()
@@ -128,7 +132,8 @@ def observed(
         running = [] if count_extra else will_run(result.processes, changing)
         result.deferred += defer_after(world.spec, result.founds, running)
     deferred = {it.address for it in result.deferred}
-    result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]
+    if not count_extra:  # a status counts them all the same
+        result.prefixes = [it for it in result.prefixes if it[1].intent.address not in deferred]
     if records:
         from reconciler.kinds.pds_records import find_records
 

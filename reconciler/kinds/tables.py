@@ -97,3 +97,13 @@ def sensitive_columns(world: World, connection: str, table: TableName) -> set[st
                 if TableName(one.schema or "public", one.name) == table:
                     found |= set(options.sensitive)
     return found
+
+
+def signed_columns(world: World, connection: str, table: TableName) -> frozenset[str]:
+    """Where prefixes of the spec, chosen or not, keep signed URLs: they stand in no plan, whoever takes their rows along."""
+    found: set[str] = set()
+    for prefix in world.spec.document.bucket_prefixes.values():
+        of, name = prefix.target()
+        if prefix.signed_url and of == connection and TableName(name.schema or "public", name.name) == table:
+            found.add(prefix.signed_url.column)
+    return frozenset(found)

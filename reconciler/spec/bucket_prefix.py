@@ -94,7 +94,9 @@ class CopyFrom(Strict):
 class Quarantine(Strict):
     """Objects are moved aside."""
 
-    quarantine: Annotated[str, Field(min_length=1)] = Field(description="The prefix that they are moved under.")
+    quarantine: Annotated[str, Field(min_length=1)] = Field(
+        description="The prefix that they are moved under; what lies there is meant by no `match` any more."
+    )
 
 
 class SignedUrl(Strict):
@@ -256,6 +258,10 @@ def report_bucket_prefix(it: BucketPrefix, at: Path, problems: Problems) -> None
         )
     if it.column in it.columns:
         problems.add(f"`{it.column}` names the object", (*at, "columns", it.column), key=True, todo="leave it out")
+    if it.signed_url and it.signed_url.column in (it.column, *it.columns):
+        name = it.signed_url.column
+        other = "names the object" if name == it.column else "is brought up to date with the object by `columns`"
+        problems.add(f"`{name}` {other}", (*at, "signed_url", "column"), todo="name another column")
     try:
         it.target()
     except ValueError as error:

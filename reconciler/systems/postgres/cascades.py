@@ -7,19 +7,31 @@ Invariant: when a delete runs, every row that it would take along is already gon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Catalog, ForeignKey
+from reconciler.systems.postgres.described import Described
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Duplicates, Intent, OnExtra, full_name, key_names, on_keys, relation
+from reconciler.systems.postgres.integrity import leaves
+from reconciler.systems.postgres.rows import (
+    Duplicates,
+    Intent,
+    OnExtra,
+    References,
+    alias,
+    full_name,
+    on_keys,
+    relation,
+)
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q
 
 
 def reached_by_deletes(catalog: Catalog, intents: Sequence[Intent]) -> list[tuple[Intent, TableName]]:
     """Tables without an intent that a delete of some intent may touch, each with the intent that reaches it first."""
-    known = {intent.target.name for intent in intents}
+    # What looks for duplicates may have to wait, and lists nothing then.
+    known = {intent.target.name for intent in intents if not isinstance(intent.finds, Duplicates | References)}
     result: list[tuple[Intent, TableName]] = []
     queue = [(it, it.target.name) for it in intents if it.on_extra is OnExtra.DELETE and not it.lets_go]
     seen: set[TableName] = set()
@@ -54,7 +66,11 @@ def follow_deletes(session: Session, catalog: Catalog, founds: Sequence[Found]) 
     """List everything that goes with what goes."""
     by_table: dict[TableName, Found] = {}
     of_table: dict[TableName, list[Found]] = {}
-    for found in sorted(founds, key=lambda found: isinstance(found.intent.finds, Duplicates)):
+    # Rows are listed by a key of their own: those that a prefix finds new have none but the object's name.
+    for found in sorted(
+        founds,
+        key=lambda found: (isinstance(found.intent.finds, Described), isinstance(found.intent.finds, Duplicates)),
+    ):
         by_table.setdefault(found.intent.target.name, found)
         of_table.setdefault(found.intent.target.name, []).append(found)
     waiting = [found for found in founds if found.extra and not found.intent.lets_go]
@@ -63,34 +79,68 @@ def follow_deletes(session: Session, catalog: Catalog, founds: Sequence[Found]) 
         for key in found.intent.target.referenced_by:
             if key.on_delete == "c":
                 child = by_table[key.child]
-                more = _cascade(session, found, child, key, _dealt_with(of_table[key.child], child, ("x",)))
+                more = _cascade(session, found, child, key, of_table[key.child])
                 child.extra += more
                 if more and child not in waiting:
                     waiting.append(child)
-            elif key.on_delete in "nd":
-                child = by_table[key.child]
-                _set_null(session, found, child, key, _dealt_with(of_table[key.child], child, ("x", "c")))
+    # Only now is it known which rows stay to be let go of.
+    for found in founds:
+        if found.let_go:
+            session.run(q("DELETE FROM {} WHERE kind = 'n'", found.intent.temp("d")))
+            found.let_go = 0
+    for found in founds:
+        if not found.extra or found.intent.lets_go:
+            continue
+        for key in found.intent.target.referenced_by:
+            if key.on_delete in "nd":
+                _set_null(session, found, by_table[key.child], key, of_table[key.child])
+    _refuse_protected(session, founds, of_table)
     _refuse_blocked(session, catalog, founds)
 
 
-def _dealt_with(founds: Sequence[Found], child: Found, kinds: Sequence[str]) -> Composable:
-    """Rows that another declaration of the same table lists already are not listed again."""
+def _dealt_with(founds: Sequence[Found], key: ForeignKey) -> Composable:
+    """Rows (alias c) that a declaration of their table lists as deleted, or leads away from what this key points at."""
     parts = [
-        q(" AND NOT EXISTS (SELECT FROM {} o WHERE o.kind IN ({}) AND {})", found.intent.temp("d"), join([lit(k) for k in kinds]),
-          on_keys("o", found.keys, "c", found.intent.key))
+        q(" AND NOT EXISTS (SELECT FROM {} d WHERE {} AND {})", found.intent.temp("d"), leaves(found, key),
+          on_keys("d", found.keys, "c", found.intent.key))
         for found in founds
-        if found is not child and (found.extra or found.changed)
     ]  # fmt: skip
     return join(parts, "")
 
 
-def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, others: Composable) -> int:
+def _refuse_protected(session: Session, founds: Sequence[Found], of_table: Mapping[TableName, Sequence[Found]]) -> None:
+    """What is protected neither goes along with other rows nor loses what it points at."""
+    for found in founds:
+        intent = found.intent
+        if not intent.protect or intent.finds:
+            continue
+        for other in of_table[intent.target.name]:
+            if not (other.extra or other.let_go):
+                continue
+            on = join([q("d.{} = {}.{}", ident(k), alias(intent.target.name), ident(c))
+                       for k, c in zip(other.keys, other.intent.key, strict=True)], " AND ")  # fmt: skip
+            count, reason = session.one(
+                q("{with_}SELECT count(*), min(l.reason) FROM {t} AS {a}, LATERAL (SELECT reason FROM {d} d WHERE {on} AND (d.kind = 'n'"
+                  " OR d.kind = 'x' AND starts_with(d.reason, 'cascade of '))) l WHERE {where}", with_=intent.scope.with_ or q(""),
+                  t=relation(intent.target.name), a=alias(intent.target.name), d=other.intent.temp("d"), on=on,
+                  where=intent.scope.where or q("true"))
+            )  # fmt: skip
+            if count:
+                raise ReconcilerError(
+                    f"{count} rows of {full_name(intent.target.name)} that {intent.address} protects would go, or lose what they point at",
+                    where=intent.place,
+                    why=f"the rows they point at would be deleted ({reason})",
+                    todo="keep those, or protect less",
+                )
+
+
+def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, of_child: Sequence[Found]) -> int:
     keys = child.keys
     new = q(
         "SELECT {cols}, CASE WHEN starts_with(pd.reason, 'cascade of ') THEN split_part(pd.reason, ' ', 3) ELSE {origin} END AS origin"
         " FROM {c} c JOIN {p} p ON {on} JOIN {pd} pd ON pd.kind = 'x' AND {pon}"
-        " WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind = 'x' AND {same}){others}",
-        others=others,
+        " WHERE true{others}",
+        others=_dealt_with(of_child, key),
         cols=join([q("c.{} AS {}", ident(c), ident(k)) for c, k in zip(child.intent.key, keys, strict=True)]),
         origin=lit(parent.intent.address),
         c=relation(key.child),
@@ -98,20 +148,19 @@ def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, oth
         on=on_keys("c", key.columns, "p", key.parent_columns),
         pd=parent.intent.temp("d"),
         pon=on_keys("pd", parent.keys, "p", parent.intent.key),
-        cd=child.intent.temp("d"),
-        same=on_keys("x", keys, "c", child.intent.key),
     )
-    clash = session.value(
-        q(
-            "SELECT count(*) FROM ({new}) n JOIN {d} d ON {on}",
-            new=new,
-            d=child.intent.temp("d"),
-            on=on_keys("n", keys, "d", keys),
-        )
-    )
-    if clash:
+    for other in of_child:
+        same = [q("c.{} = d.{}", ident(c), ident(k)) for c, k in zip(other.intent.key, other.keys, strict=True)]
+        if not other.changed:
+            continue
+        clash = session.value(
+            q("SELECT count(*) FROM ({new}) n JOIN {c} c ON {on} JOIN {d} d ON {same} WHERE d.kind = 'c'", new=new, c=relation(key.child),
+              on=on_keys("n", keys, "c", child.intent.key), d=other.intent.temp("d"), same=join(same, " AND "))
+        )  # fmt: skip
+        if not clash:
+            continue
         raise ReconcilerError(
-            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} that {child.intent.address} changes",
+            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} that {other.intent.address} changes",
             where=parent.intent.place,
             why=f"they go by {key.name} (ON DELETE CASCADE)",
             todo="make the two declarations agree: keep the parents, or re-point these rows",
@@ -123,14 +172,14 @@ def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, oth
     )  # fmt: skip
 
 
-def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey, others: Composable) -> None:
+def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey, of_child: Sequence[Found]) -> None:
     """Rows kept but let go of; the columns stand in `reason` with the constraint, so that emitting needs no second query."""
     keys = child.keys
     count = session.run(
         q(
             "INSERT INTO {cd} ({k}, kind, reason) SELECT DISTINCT {cols}, 'n'::\"char\", {why} FROM {c} c JOIN {p} p ON {on}"
-            " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE NOT EXISTS (SELECT FROM {cd} x WHERE x.kind IN ('x', 'c') AND {same}){others}",
-            others=others,
+            " JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE true{others}",
+            others=_dealt_with(of_child, key),
             cd=child.intent.temp("d"),
             k=join([ident(k) for k in keys]),
             cols=join([ident("c", c) for c in child.intent.key]),
@@ -140,10 +189,17 @@ def _set_null(session: Session, parent: Found, child: Found, key: ForeignKey, ot
             on=on_keys("c", key.columns, "p", key.parent_columns),
             pd=parent.intent.temp("d"),
             pon=on_keys("pd", parent.keys, "p", parent.intent.key),
-            same=on_keys("x", keys, "c", child.intent.key),
         )
     )
     child.let_go += count
+    held = [c for c in key.set_columns if child.intent.target.columns[c].not_null]
+    if count and key.on_delete == "n" and held:
+        raise ReconcilerError(
+            f"{parent.intent.address} would set {', '.join(held)} to NULL in {count} rows of {full_name(key.child)}, where it may not be",
+            where=parent.intent.place,
+            why=f"{key.name} is ON DELETE SET NULL",
+            todo="re-point or delete these rows in a resource of their own first, or keep the rows they point at",
+        )
     if count and key.on_delete == "d":
         raise ReconcilerError(
             f"{parent.intent.address} would change {count} rows of {full_name(key.child)} by {key.name} (ON DELETE SET DEFAULT)",
@@ -161,15 +217,10 @@ def _refuse_blocked(session: Session, catalog: Catalog, founds: Sequence[Found])
             if key.on_delete not in "ar":
                 continue
             mine = [other for other in founds if other.intent.target.name == key.child]
-            leaving = [
-                q(" AND NOT EXISTS (SELECT FROM {d} d WHERE {on} AND d.kind IN ('x', 'c'))", d=other.intent.temp("d"),
-                  on=on_keys("d", key_names(len(other.intent.key)), "c", other.intent.key))
-                for other in mine
-            ]  # fmt: skip
             count = session.value(
                 q("SELECT count(*) FROM {c} c JOIN {p} p ON {on} JOIN {pd} pd ON pd.kind = 'x' AND {pon} WHERE true{leaving}",
                   c=relation(key.child), p=relation(key.parent), on=on_keys("c", key.columns, "p", key.parent_columns),
-                  pd=found.intent.temp("d"), pon=on_keys("pd", found.keys, "p", found.intent.key), leaving=join(leaving, ""))
+                  pd=found.intent.temp("d"), pon=on_keys("pd", found.keys, "p", found.intent.key), leaving=_dealt_with(mine, key))
             )  # fmt: skip
             if count:
                 problems.append(f"{full_name(key.child)}: {count} rows, constraint {key.name} (ON DELETE {key.action})")

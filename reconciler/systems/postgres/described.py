@@ -106,7 +106,7 @@ def signed_rows(intent: Intent) -> SignedNames | None:
     column = url_column(intent)
     if not isinstance(intent.finds, RowsOf) or column is None:
         return None
-    where = q("FROM {} n WHERE n.mine AND n.there AND n.name IN (SELECT name FROM {} f WHERE f.kind = 'sign')", intent.temp("n"),
+    where = q("FROM {} n WHERE n.mine AND n.there AND n.name IN (SELECT other FROM {} f WHERE f.kind = 'sign')", intent.temp("n"),
               intent.finds.of.temp("f"))  # fmt: skip
     return SignedNames(column, q("SELECT n.* {}", where), q("SELECT count(*) {}", where))
 

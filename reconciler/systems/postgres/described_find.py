@@ -31,7 +31,7 @@ from reconciler.systems.postgres.paired import (
 )
 from reconciler.systems.postgres.rows import Intent, OnExtra, alias, full_name, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw, scrub
-from reconciler.systems.postgres.spellings import loose_stem, read_name, spelled, stem
+from reconciler.systems.postgres.spellings import loose_stem, meant, nameable, read_name, spelled, stem
 
 _LOST_AT_ONCE = 1000
 _HERE = raw("n.mine AND n.form >= 0 AND n.meant AND n.there AND NOT n.lost")
@@ -56,7 +56,15 @@ class Finding:
         self.pairing = Pairing(self.session, self.rows, names, objects)
         self.objects = self.pairing.objects
         lacking = Lacking(source.signing.column, self._no_url) if source.signing else None
-        self.paired = self.pairing.run(self._needed(), source.measured, lacking, all_rows=source.lost is not None)
+        try:
+            self.paired = self.pairing.run(self._needed(), source.measured, lacking, all_rows=source.lost is not None)
+        except (psycopg.DataError, psycopg.errors.CannotCoerce, psycopg.errors.UndefinedFunction) as error:
+            if not source.measured:
+                raise
+            raise ReconcilerError(
+                f"{self.new.address}: what objects say does not fit {', '.join(source.measured)}", where=self.new.place,
+                why=scrub(error.diag.message_primary or ""), todo="take the column out of `columns`, or change its type",
+            ) from None  # fmt: skip
         self._verify()
         self._count()
         self._missing_rows()
@@ -202,17 +210,12 @@ class Finding:
             if source.extra == "remove":
                 self._note("remove", q("SELECT o.name, NULL, o.size, o.etag, 'no row' FROM {}", lacking))
             elif source.extra == "move":
-                self._note(
-                    "quarantine",
-                    q("SELECT o.name, {} || o.name, o.size, o.etag, 'no row' FROM {}", lit(source.quarantine), lacking),
-                )
+                self._set_aside(lacking)
             return
         columns = self.new.target.columns
         values = {source.column: spelled(source.form, source.bucket, raw("o.name"))}
         values |= {column: filled(template) for column, template in source.insert.items()}
-        values |= {
-            column: q("o.{}::text", ident(what)) for column, what in source.measured.items() if column not in values
-        }
+        values |= {column: q("o.{}::text", ident(what)) for column, what in source.measured.items()}
         found.written = tuple(columns[name] for name in values)
         cast = join([q("({})::{}", values[c.name], unbound(c.type)) for c in found.written])
         into = q(
@@ -232,6 +235,26 @@ class Finding:
         )  # fmt: skip
         for letter in "sd":
             self.session.run(q("ANALYZE {}", self.new.temp(letter)))
+
+    def _set_aside(self, lacking: Composable) -> None:
+        """Objects that nobody names go where they are not meant; one whose place is taken stays."""
+        aside = q("({} || o.name)", lit(self.source.quarantine))
+        if not self.new.protect and self.session.value(
+            q("SELECT EXISTS (SELECT FROM {} AND {})", lacking, meant(aside, self.source.prefix, self.source.match))
+        ):
+            raise ReconcilerError(
+                f"{self.new.address}: objects under {self.source.quarantine} are meant too, and would be moved aside again and again",
+                where=self.new.place, todo="name a place that is not `prefix` itself",
+            )  # fmt: skip
+        going = self._note(
+            "quarantine",
+            q("SELECT o.name, {a}, o.size, o.etag, 'no row' FROM {} AND {} AND NOT EXISTS (SELECT FROM {} p WHERE p.name = {a})",
+              lacking, nameable(aside), self.objects, a=aside)
+        )  # fmt: skip
+        if left := self.result.counts["missing_in_db"] - going:
+            self.result.notes.append(
+                f"{left:,} objects that no row names stay: their place under {self.source.quarantine} is taken, or is no name for an object"
+            )
 
     def _fitting(self, into: Composable, tests: Mapping[Column, Composable]) -> None:
         """Fill a table with the spec's values; the column that one does not fit is named."""
@@ -255,22 +278,23 @@ class Finding:
         found.compared = tuple(columns[name] for name in dict.fromkeys((source.column, *source.measured, *source.sets)))
         found.source_rows = self.result.in_sync
         left = q("{} t JOIN {} n ON {}", self.table, self.n, on_keys("n", self.keys, "t", intent.key))
+        if source.column in intent.key and not source.move and (stay := self.result.counts["wrong_form"]):
+            self.result.counts["stuck"] = stay
+            self.result.notes.append(
+                f"{stay:,} rows stay wrongly spelled: {source.column} is what they are told apart by"
+            )
 
         def value(column: Column) -> Composable:
-            now = q("t.{}", ident(column.name))
-            if column.name == source.column:
-                right = spelled(source.form, source.bucket, raw("n.name"))
-                return (
-                    now
-                    if source.move
-                    else q("CASE WHEN {} AND n.form > 0 THEN ({})::{} ELSE {} END", _HERE, right, raw(column.type), now)
-                )
+            now, of = q("t.{}", ident(column.name)), unbound(column.type)
             cases: list[Composable] = []
+            if column.name == source.column and not source.move:
+                right = spelled(source.form, source.bucket, raw("n.name"))
+                cases.append(q("WHEN {} AND n.form > 0 THEN ({})::{}", _HERE, right, of))
             if column.name in source.sets:
-                cases.append(q("WHEN {} THEN {}::{}", _GONE, lit(source.sets[column.name]), unbound(column.type)))
+                cases.append(q("WHEN {} THEN {}::{}", _GONE, lit(source.sets[column.name]), of))
             if column.name in source.measured:
-                cases.append(q("WHEN {} THEN n.{}::{}", _HERE, ident(source.measured[column.name]), raw(column.type)))
-            return q("CASE {} ELSE {} END", join(cases, " "), now)
+                cases.append(q("WHEN {} THEN n.{}::{}", _HERE, ident(source.measured[column.name]), of))
+            return q("CASE {} ELSE {} END", join(cases, " "), now) if cases else now
 
         names = [*intent.key, *(c.name for c in found.compared if c.name not in intent.key)]
         values = [q("t.{}", ident(name)) for name in intent.key]
@@ -316,15 +340,17 @@ class Finding:
         there = self._note(
             "copy",
             q("SELECT b.name, {}, b.size, b.etag, CASE WHEN EXISTS (SELECT FROM {} g WHERE g.name = b.name) THEN 'bytes gone'"
-              " ELSE 'object missing' END FROM {} b WHERE b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
-              lit(self.source.spare_name), self.new.temp("g"), listed(self.session, spare, self.new.temp("b")), self.f),
+              " ELSE 'object missing' END FROM {} b WHERE {} AND b.name IN (SELECT name FROM {} WHERE kind = 'missing_in_storage')",
+              lit(self.source.spare_name), self.new.temp("g"), listed(self.session, spare, self.new.temp("b")), nameable(raw("b.name")), self.f),
         )  # fmt: skip
         lost = (
             self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'missing_in_storage'", self.f))
             - there
         )
         if lost:
-            self.result.notes.append(f"{lost:,} missing objects are not in {self.source.spare_name} either")
+            self.result.notes.append(
+                f"{lost:,} missing objects are not in {self.source.spare_name} either, or have a name that none can be given"
+            )
 
     def _moves(self) -> None:
         """Where `form` reads a wrongly spelled row as a name that is free, the object goes there."""
@@ -333,29 +359,47 @@ class Finding:
             "move",
             q("SELECT name, min(target), size, etag, 'wrong form' FROM (SELECT n.name, {w} AS target, n.size, n.etag"
               " FROM {n} n JOIN {t} t ON {on} WHERE n.mine AND n.form > 0 AND n.there AND n.meant) x"
-              " WHERE target IS NOT NULL AND NOT EXISTS (SELECT FROM {o} p WHERE p.name = x.target)"
-              " GROUP BY name, size, etag HAVING count(DISTINCT target) = 1", w=wanted, n=self.n, t=self.table,
+              " WHERE {ok} AND NOT EXISTS (SELECT FROM {o} p WHERE p.name = x.target)"
+              " GROUP BY name, size, etag HAVING count(DISTINCT target) = 1", ok=nameable(raw("target")), w=wanted, n=self.n, t=self.table,
               on=on_keys("n", self.keys, "t", self.rows.key), o=self.objects),
         )  # fmt: skip
         left = self.session.value(q("SELECT count(DISTINCT name) FROM {} WHERE kind = 'wrong_form'", self.f)) - moved
         if left:
             self.result.notes.append(
-                f"{left:,} objects of wrongly spelled rows stay: their new name is taken, or the row says none"
+                f"{left:,} objects of wrongly spelled rows stay: their new name is taken or none that an object can have, or the row says none"
             )
 
     def _signatures(self, signing: Signing) -> None:
-        """Objects whose rows will lack a URL that is theirs and good for long enough."""
+        """Objects whose rows will lack a URL that is theirs and good for long enough, by the names that they will have then.
+
+        A row whose spelling stays wrong is not signed for: nobody would find it by its object's name.
+        """
         url = q("t.{}::text", ident(signing.column))
-        bad = why_invalid(url, q("{} || n.name", lit(self.source.bucket + "/")), signing.now + signing.renew_within)
+        name, right = raw("n.name"), raw("n.form = 0")
+        if not self.new.protect and self.source.move:
+            name = q("coalesce((SELECT f.other FROM {} f WHERE f.kind = 'move' AND f.name = n.name), n.name)", self.f)
+            right = q("(n.form = 0 OR EXISTS (SELECT FROM {} f WHERE f.kind = 'move' AND f.name = n.name))", self.f)
+        elif not self.new.protect and self.source.column not in self.rows.key:
+            right = raw("true")
+        here = _HERE
+        if self.source.spare is not None:  # what is copied is there then; the spelling of its rows stays as it is
+            here = q(
+                "({} OR ({} AND n.form = 0 AND n.name IN (SELECT name FROM {} f WHERE f.kind = 'copy')))",
+                _HERE,
+                _GONE,
+                self.f,
+            )
+        bad = why_invalid(url, q("{} || {}", lit(self.source.bucket + "/"), name), signing.now + signing.renew_within)
         rows = q(
-            "SELECT * FROM (SELECT n.name, {} AS why FROM {} n JOIN {} t ON {} WHERE {}) x WHERE why IS NOT NULL",
-            bad, self.n, self.table, on_keys("n", self.keys, "t", self.rows.key), _HERE
+            "SELECT * FROM (SELECT {} AS name, n.name AS old, {} AS why FROM {} n JOIN {} t ON {} WHERE {} AND {}) x WHERE why IS NOT NULL",
+            name, bad, self.n, self.table, on_keys("n", self.keys, "t", self.rows.key), here,
+            q("{} AND coalesce({}, '') = ''", right, url) if self.new.protect else right
         )  # fmt: skip
         if self.source.insert is not None:
-            rows = q("{} UNION ALL SELECT name, 'no URL' FROM {} WHERE kind = 'missing_in_db'", rows, self.f)
-        if self.source.spare is not None:
-            rows = q("{} UNION ALL SELECT name, 'no URL' FROM {} WHERE kind = 'copy'", rows, self.f)
-        count = self._note("sign", q("SELECT name, NULL, NULL::int8, NULL, min(why) FROM ({}) x GROUP BY name", rows))
+            rows = q("{} UNION ALL SELECT name, name, 'no URL' FROM {} WHERE kind = 'missing_in_db'", rows, self.f)
+        count = self._note(
+            "sign", q("SELECT name, min(old), NULL::int8, NULL, min(why) FROM ({}) x GROUP BY name", rows)
+        )
         if count:
             reasons = self.session.rows(
                 q("SELECT why, count(*) FROM {} WHERE kind = 'sign' GROUP BY 1 ORDER BY 2 DESC, 1", self.f)
@@ -365,18 +409,20 @@ class Finding:
             )
 
     def _limit(self) -> None:
-        going, what = (
-            (self.result.rows.extra, "rows")
-            if self.result.rows.extra
-            else (self.result.counts.get("remove", 0), "objects")
-        )
-        limit = most(self.source.limit, lambda: self.result.total if what == "objects" else self.paired.rows)
-        if going > limit:
-            self.result.rows.refused = ReconcilerError(
-                f"{self.new.address} would delete {going} {what}; max_delete allows {limit}", where=self.new.place,
-                why="their objects are not there" if what == "rows" else "no row names them",
-                todo=f"if that is meant, say max_delete: {going}", code=Exit.LIMIT,
-            )  # fmt: skip
+        if self.rows.protect:
+            return  # nothing goes
+        removed = self.result.counts.get("remove", 0)
+        for going, what, scope in (
+            (self.result.rows.extra, "rows", self.paired.rows),
+            (removed, "objects", self.result.total),
+        ):
+            if going > most(self.source.limit, lambda scope=scope: scope):
+                self.result.rows.refused = ReconcilerError(
+                    f"{self.new.address} would delete {going} {what}; max_delete allows {self.source.limit}", where=self.new.place,
+                    why="their objects are not there" if what == "rows" else "no row names them",
+                    todo=f"if that is meant, say max_delete: {going}", code=Exit.LIMIT,
+                )  # fmt: skip
+                return
         if self.result.rows.extra and self.rows.on_extra is not OnExtra.DELETE:
             raise AssertionError("rows go without on_extra")
 

@@ -6,7 +6,7 @@ the same resource: an object is there before rows say so and before it is signed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.plan.file import Planned, change_prefix, dumps
@@ -45,10 +45,17 @@ def object_steps(session: Session, found: Objects, connection: str) -> Emitted:
         ("objects-move", "move", "objects of {} are moved: URLs that name the old place break"),
         ("irreversible", "sign", "signed URLs are made for {}: undo leaves them"),
     ):
-        if count := found.counts.get(verb, 0):
+        if (count := found.counts.get(verb, 0)) and made.get(verb):
             out.hazards.append(
                 Hazard(kind, address, f"{count} {said.format(source.bucket)}", count, _id(made.get(verb)))
             )
+    if count := found.counts.get("stuck", 0):
+        text = f"{count} rows of {full_name(found.intent.target.name)} stay wrongly spelled: {source.column} is what they are told apart by"
+        out.hazards.append(Hazard("left-out", address, text, count))
+    if found.intent.protect and (count := sum(found.counts.get(kind, 0) for kind in ("move", "quarantine", "remove"))):
+        out.hazards.append(
+            Hazard("blocked", address, f"{source.bucket}: {count} objects are protected and left", count)
+        )
     return out
 
 
@@ -89,13 +96,16 @@ def _object(members: Mapping[str, Composable]) -> Composable:
     return q("{} || '}}'", parts)
 
 
-def write_object_findings(session: Session, found: Objects, folder: Path, *, fresh: bool) -> list[Path]:
-    """A file for each kind of finding, each with the object, the row and why."""
+def write_object_findings(
+    session: Session, found: Objects, folder: Path, *, fresh: bool, begun: Sequence[Path]
+) -> list[Path]:
+    """A file for each kind of finding, each with the object, the row and why; one that is begun already goes on."""
     paths: list[Path] = []
     for kind in FINDINGS:
         path = folder / f"{kind}.csv"
-        with path.open("wb" if fresh else "ab") as file:
-            if fresh:
+        new = fresh and path not in begun
+        with path.open("wb" if new else "ab") as file:
+            if new:
                 file.write(b"resource,table,object,row,why\n")
             query = q(
                 "COPY (SELECT {}, {}, f.name, f.other, f.why FROM {} f WHERE f.kind = ANY ({}) ORDER BY 3, 4) TO STDOUT (FORMAT csv)",

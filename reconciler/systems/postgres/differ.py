@@ -240,7 +240,7 @@ def _judge_by_key(session: Session, found: Found) -> None:
     if intent.source.scope.where is None:
         return
     if is_here(session, intent):
-        session.run(
+        found.elsewhere = session.run(
             q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"),
               s=source_relation(intent), on=on_keys("d", keys, "s", intent.key))
         )  # fmt: skip
@@ -249,10 +249,12 @@ def _judge_by_key(session: Session, found: Found) -> None:
 def stage_rows(session: Session, found: Found, candidates: int) -> None:
     """Bring the rows that may differ, whole, into the target's types."""
     intent, keys = found.intent, found.keys
-    names = [c.name for c in found.written]
+    clock = [intent.target.columns[intent.newer]] if intent.newer and intent.newer not in intent.key else []
+    staged = list(dict.fromkeys((*found.written, *clock)))  # what decides is read also where it is not written
+    names = [c.name for c in staged]
     into = q("{} ({})", intent.temp("s"), join([ident(n) for n in names]))
     if is_here(session, intent):
-        values = join([q("s.{}::{}", ident(c.name), raw(c.type)) for c in found.written])
+        values = join([q("s.{}::{}", ident(c.name), raw(c.type)) for c in staged])
         session.run(
             q("INSERT INTO {into} SELECT {values} FROM {source} s JOIN {d} d ON {on} WHERE d.kind IN ('m', 'c')", into=into,
               values=values, source=source_relation(intent), d=intent.temp("d"), on=on_keys("d", keys, "s", intent.key))
@@ -269,13 +271,13 @@ def stage_rows(session: Session, found: Found, candidates: int) -> None:
         if one_by_one:
             there.run("SET LOCAL enable_mergejoin = on; SET LOCAL enable_hashjoin = on")
         if intent.source.scope.where is not None:
-            session.run(
+            found.elsewhere = session.run(
                 q("UPDATE {d} d SET kind = 'c' FROM {s} s WHERE d.kind = 'x' AND {on}", d=intent.temp("d"), s=intent.temp("s"),
                   on=on_keys("d", keys, "s", intent.key))
             )  # fmt: skip
     _analyze(session, intent.temp("s"), candidates)
     if intent.on_extra is OnExtra.KEEP:
-        session.run(q("DELETE FROM {} WHERE kind = 'x'", intent.temp("d")))
+        found.staying = session.run(q("DELETE FROM {} WHERE kind = 'x'", intent.temp("d")))
 
 
 def _batches(session: Session, found: Found, candidates: int) -> Iterator[Sequence[str]]:
@@ -370,7 +372,7 @@ def _count_extra(session: Session, found: Found) -> None:
         )
     if intent.on_extra is OnExtra.DELETE:
         found.extra = session.value(q("SELECT count(*) FROM {} WHERE kind = 'x'", intent.temp("d")))
-    else:
+    elif intent.source.scope.where is None:  # else rows beyond the source were among those that may differ
         found.staying = max(0, there - (here - found.missing))
 
 

@@ -9,7 +9,8 @@ from reconciler.systems.postgres.found import Found
 from reconciler.systems.postgres.rows import full_name, on_keys
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
-_KINDS = {"m": "missing", "c": "changed", "x": "extra"}
+_KINDS = {"m": "missing", "cC": "changed", "xX": "extra"}
+"""In capitals: of rows that are protected."""
 _HEAD = b"resource,table,key\n"
 
 
@@ -26,7 +27,7 @@ def write_findings(
             for session, found in founds:
                 key = join([q("{}::text", ident(k)) for k in found.keys])
                 query = q(
-                    "COPY (SELECT {}, {}, concat_ws(', ', {}) FROM {} WHERE kind = {} ORDER BY 3) TO STDOUT (FORMAT csv)",
+                    "COPY (SELECT {}, {}, concat_ws(', ', {}) FROM {} WHERE strpos({}, kind::text) > 0 ORDER BY 3) TO STDOUT (FORMAT csv)",
                     lit(found.intent.address), lit(full_name(found.intent.target.name)), key, found.intent.temp("d"), lit(kind)
                 )  # fmt: skip
                 for block in session.copy_out(query):

@@ -39,6 +39,12 @@ class Found:
     """Rows that go: those that the source lacks where these are deleted, and what goes along with them."""
     staying: int = 0
     """Rows that the source lacks and that stay, where somebody counted them."""
+    elsewhere: int = 0
+    """Rows of the target's scope that the source has outside of its own."""
+    left_out: int = 0
+    """Rows that differ and are left as they are, for want of a parent."""
+    held: tuple[int, int] = (0, 0)
+    """Of a protected resource the rows that differ, and those that the source lacks: they stay."""
     let_go: int = 0
     """Rows that a delete of others sets NULL in."""
     waits: str = ""
@@ -50,6 +56,12 @@ class Found:
     @property
     def keys(self) -> tuple[str, ...]:
         return key_names(len(self.intent.key))
+
+    @property
+    def alike(self) -> int:
+        """How many rows both sides have, in the scope of either, and nothing is to be changed in."""
+        differ = self.missing + self.changed + self.held[0] + self.left_out
+        return (self.source_rows or 0) + self.elsewhere - differ
 
 
 def temporary_tables(intent: Intent) -> list[Composable]:

@@ -12,7 +12,7 @@ from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.catalog import Column, ForeignKey, Unique
 from reconciler.systems.postgres.found import Found
-from reconciler.systems.postgres.rows import Intent, Parent, alias, full_name, on_keys, relation
+from reconciler.systems.postgres.rows import Duplicates, Intent, Parent, References, alias, full_name, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 
 KEYS_A_QUESTION = 20
@@ -42,7 +42,7 @@ def check_parents(session: Session, founds: Sequence[Found]) -> None:
         (found, key)
         for found in founds
         for key in found.intent.target.references
-        if _concerned(found, key) and found.intent.parent_policy(key) is Parent.FAIL
+        if _concerned(found, key) and found.intent.parent_policy(key) is not Parent.SKIP
     ]
     for start in range(0, len(asked), KEYS_A_QUESTION):
         batch = asked[start : start + KEYS_A_QUESTION]
@@ -101,11 +101,50 @@ def refuse_moved_keys(session: Session, founds: Sequence[Found]) -> None:
                 )
 
 
+def refuse_held_values(session: Session, founds: Sequence[Found]) -> None:
+    """A referenced value may only change where nothing that stays points at it, or all is looked at in the end."""
+    by_table = group(founds)
+    for found in founds:
+        intent = found.intent
+        positions = {c.name: n for n, c in enumerate(found.compared, 1)}
+        for key in intent.target.referenced_by:
+            moved = [column for column in key.parent_columns if column in positions]
+            if key.on_update not in "ar" or not found.changed or not moved or intent.finds:
+                continue
+            late = key.deferrable and key.on_update == "a"
+            going = [
+                q(" AND NOT EXISTS (SELECT FROM {} d WHERE {} AND {})", other.intent.temp("d"),
+                  leaves(other, key) if late else raw("d.kind = 'x'"), on_keys("d", other.keys, "c", other.intent.key))
+                for other in by_table.get(key.child, ())
+            ]  # fmt: skip
+            count = session.value(
+                q("SELECT count(*) FROM {child} c JOIN {t} t ON {fk} JOIN {d} pd ON {on} WHERE pd.kind = 'c' AND ({flags}){going}",
+                  child=relation(key.child), t=relation(intent.target.name), fk=on_keys("c", key.columns, "t", key.parent_columns),
+                  d=intent.temp("d"), on=on_keys("pd", found.keys, "t", intent.key), going=join(going, ""),
+                  flags=join([q("pd.m[{}]", lit(positions[column])) for column in moved], " OR "))
+            )  # fmt: skip
+            if count:
+                raise ReconcilerError(
+                    f"{intent.label}: {', '.join(moved)} would change under {count} rows of {full_name(key.child)} that point there",
+                    where=intent.place,
+                    why=f"{key.name} is ON UPDATE {key.update_action}{'' if late else ' and not looked at in the end only'}",
+                    todo=f"leave {', '.join(moved)} out (columns: {{ except: [{', '.join(moved)}] }}), or change these values by hand",
+                )
+
+
+def leaves(found: Found, key: ForeignKey) -> Composable:
+    """Whether a listed row (alias d) is deleted, or gets another value in a column of the key."""
+    if isinstance(found.intent.finds, Duplicates | References):
+        return q("d.kind IN ('x', 'c')")
+    flags = [q("d.m[{}]", lit(n)) for n, c in enumerate(found.compared, 1) if c.name in key.columns]
+    return q("(d.kind = 'x' OR d.kind = 'c' AND ({}))", join(flags, " OR ")) if flags else q("d.kind = 'x'")
+
+
 def _concerned(found: Found, key: ForeignKey) -> bool:
-    if found.intent.finds:  # led to rows that stay
+    if isinstance(found.intent.finds, Duplicates | References):  # led to rows that stay
         return False
-    written = {c.name for c in found.written}
-    return bool(found.missing or found.changed) and set(key.columns) <= written
+    written = {c.name for c in (*found.written, *found.compared)}
+    return bool(found.missing or found.changed) and bool(set(key.columns) & written)
 
 
 def _orphans(found: Found, key: ForeignKey, by_table: ByTable) -> Composable:
@@ -113,9 +152,22 @@ def _orphans(found: Found, key: ForeignKey, by_table: ByTable) -> Composable:
     intent = found.intent
     positions = {c.name: n for n, c in enumerate(found.compared, 1)}
     touched = join([q("d.m[{}]", lit(positions[c])) for c in key.columns if c in positions] or [raw("false")], " OR ")
-    not_null = join([q("s.{} IS NOT NULL", ident(c)) for c in key.columns], " AND ")
+    # What the row is going to point at: of a key of several columns an update may leave some alone.
+    alone = len(key.columns) == 1
+    future = [
+        q("s.{}", ident(c)) if alone
+        else q("CASE WHEN d.kind = 'm' OR d.m[{n}] THEN s.{c} ELSE t.{c} END AS {c}", n=lit(positions[c]), c=ident(c)) if c in positions
+        else q("CASE WHEN d.kind = 'm' THEN s.{c} ELSE t.{c} END AS {c}", c=ident(c))
+        for c in key.columns
+    ]  # fmt: skip
+    live = (
+        raw("")
+        if alone
+        else q(" LEFT JOIN {} t ON {}", relation(intent.target.name), on_keys("d", found.keys, "t", intent.key))
+    )
+    not_null = join([q("f.{} IS NOT NULL", ident(c)) for c in key.columns], " AND ")
     there = [
-        q("EXISTS (SELECT FROM {} p WHERE {}{})", relation(key.parent), on_keys("p", key.parent_columns, "s", key.columns),
+        q("EXISTS (SELECT FROM {} p WHERE {}{})", relation(key.parent), on_keys("p", key.parent_columns, "f", key.columns),
           _not_leaving(by_table.get(key.parent, ())))
     ]  # fmt: skip
     for parent in by_table.get(key.parent, ()):
@@ -123,18 +175,20 @@ def _orphans(found: Found, key: ForeignKey, by_table: ByTable) -> Composable:
             there.append(
                 q("EXISTS (SELECT FROM {s} ps JOIN {d} pd ON {same} WHERE pd.kind = 'm' AND {on})", s=parent.intent.temp("s"),
                   d=parent.intent.temp("d"), same=on_keys("pd", parent.keys, "ps", parent.intent.key),
-                  on=on_keys("ps", key.parent_columns, "s", key.columns))
+                  on=on_keys("ps", key.parent_columns, "f", key.columns))
             )  # fmt: skip
         gains = [n for n, c in enumerate(parent.compared, 1) if c.name in key.parent_columns]
         if parent.changed and gains:
             there.append(
                 q("EXISTS (SELECT FROM {s} ps JOIN {d} pd ON {same} WHERE pd.kind = 'c' AND ({gained}) AND {on})", s=parent.intent.temp("s"),
                   d=parent.intent.temp("d"), same=on_keys("pd", parent.keys, "ps", parent.intent.key),
-                  gained=join([q("pd.m[{}]", lit(n)) for n in gains], " OR "), on=on_keys("ps", key.parent_columns, "s", key.columns))
+                  gained=join([q("pd.m[{}]", lit(n)) for n in gains], " OR "), on=on_keys("ps", key.parent_columns, "f", key.columns))
             )  # fmt: skip
     return q(
-        "SELECT s.*, {keys} FROM {s} s JOIN {d} d ON {same} WHERE (d.kind = 'm' OR d.kind = 'c' AND ({touched}))"
-        " AND {not_null} AND NOT ({there})",
+        "SELECT f.*, {keys} FROM {s} s JOIN {d} d ON {same}{live}, LATERAL (SELECT {future}) f"
+        " WHERE (d.kind = 'm' OR d.kind = 'c' AND ({touched})) AND {not_null} AND NOT ({there})",
+        future=join(future),
+        live=live,
         keys=join([q("d.{0} AS {1}", ident(k), ident("rc_" + k)) for k in found.keys]),
         s=intent.temp("s"),
         d=intent.temp("d"),
@@ -165,6 +219,8 @@ def _null_out(session: Session, found: Found, key: ForeignKey, by_table: ByTable
     nullable = [c for c in key.columns if not intent.target.columns[c].not_null]
     policy = [c for c in nullable if intent.missing_parent.get(c) is Parent.NULL] or nullable
     if not policy:
+        if not session.value(q("SELECT EXISTS ({})", _orphans(found, key, by_table))):
+            return
         raise ReconcilerError(
             f"{intent.address}: on_missing_parent: null cannot work for {key.name}: {', '.join(key.columns)} may not be NULL",
             where=intent.place,
@@ -207,6 +263,7 @@ def _skip(session: Session, found: Found, key: ForeignKey, by_table: ByTable) ->
     if gone:
         found.missing -= sum(1 for (kind,) in gone if kind == "m")
         found.changed -= sum(1 for (kind,) in gone if kind == "c")
+        found.left_out += len(gone)
         found.notes.append(f"{len(gone)} rows are left out: no {full_name(key.parent)} for them ({key.name})")
     return bool(gone)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import LiteralString, NamedTuple
 
 from reconciler.systems.postgres.catalog import Column
+from reconciler.systems.postgres.object_values import unbound
 from reconciler.systems.postgres.rows import Compare, Intent, alias, differ_sql, key_names, on_keys, relation
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.spellings import Form, Match, decoded, is_url, meant, read_name
@@ -119,6 +120,8 @@ class Pairing:
               self.rows.scope.where or raw("true"), self.u, self.table, self.alias, self._value(self.alias))
         )  # fmt: skip
         alone = self.session.value(q("SELECT count(*) FROM {} u WHERE {}", self.u, self.alone()))
+        if alone:
+            self._named_otherwise()
         return Paired(objects, size, meant_ones, mine, rows - astray + found > objects - alone)
 
     def _value(self, table: Composable) -> Composable:
@@ -167,7 +170,7 @@ class Pairing:
         for n, (column, what) in enumerate(measured):
             own.append(q("{} AS {}", ident(column.name), ident(f"m{n}")))
             kept.append(ident(f"m{n}"))
-            should = q("o.{}::{}", ident(what), raw(column.type))
+            should = q("o.{}::{}", ident(what), unbound(column.type))
             worth.append(differ_sql(column, Compare.VALUE, should, ident("v", f"m{n}")))
         if lacking is not None:
             own.append(q("{}::text AS url", ident(lacking.column)))
@@ -197,6 +200,19 @@ class Pairing:
             self.session.run(q("INSERT INTO {} {}", into, left))
         else:
             self.session.fill(into, left)
+
+    def _named_otherwise(self) -> None:
+        """An object is named, too, by a row whose text another form reads as another object: such a one goes to nobody."""
+        for form in range(1, len(self.names.forms)):
+            if not self.session.value(q("SELECT EXISTS (SELECT FROM {} u WHERE {})", self.u, self.alone())):
+                return
+            keys = join([ident("t", c) for c in self.rows.key])
+            self.session.run(
+                q("INSERT INTO {n} ({k}, mine, form, name, there, lost, meant) SELECT {t}, false, {f}, u.name, true, false, u.meant"
+                  " FROM {u} u JOIN {of} t ON {read} = {name} WHERE {alone}", n=self.n, k=join([ident(k) for k in self.keys]), t=keys,
+                  f=lit(form), u=self.u, of=self.table, read=self._comparable(form, self._read(form, raw("t"))),
+                  name=self._of_object("u"), alone=self.alone())
+            )  # fmt: skip
 
     def _name(self) -> int:
         """What each row left over names: by the first wrong form that leads to an object, else the first that fits, the form last.

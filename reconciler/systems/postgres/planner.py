@@ -19,7 +19,13 @@ from reconciler.systems.postgres.described import RowsOf, tables_of_objects
 from reconciler.systems.postgres.differ import diff, scope_count
 from reconciler.systems.postgres.emit import Emitted, emit_rows, emit_sequences
 from reconciler.systems.postgres.found import Found, settle_columns, temporary_tables
-from reconciler.systems.postgres.integrity import check_parents, check_uniques, group, refuse_moved_keys
+from reconciler.systems.postgres.integrity import (
+    check_parents,
+    check_uniques,
+    group,
+    refuse_held_values,
+    refuse_moved_keys,
+)
 from reconciler.systems.postgres.losers import check_losers, protected
 from reconciler.systems.postgres.risks import add_risks, lock_kind
 from reconciler.systems.postgres.rows import (
@@ -90,6 +96,8 @@ def observe(
     for found in described:
         _refuse_holes(found)
     check_overlap(session, founds)
+    for found in founds:
+        _hold(session, found)
     everyone = [*founds, *described]
     if any(isinstance(intent.finds, Duplicates) for intent in intents):
         from reconciler.systems.postgres.duplicates import find_duplicates
@@ -98,9 +106,21 @@ def observe(
     everyone += [Found(intent) for intent in bystanders]
     refuse_moved_keys(session, founds)
     settled = [found for found in everyone if not found.waits]
-    follow_deletes(session, catalog, settled)
-    check_parents(session, settled)
+    left_out = -1
+    while left_out != (left_out := sum(found.left_out for found in settled)):
+        follow_deletes(session, catalog, settled)  # a row that is left as it is may point at one that goes
+        check_parents(session, settled)
+    refuse_held_values(session, settled)
     return everyone
+
+
+def _hold(session: Session, found: Found) -> None:
+    """Rows that are protected stay as they are: nothing goes along with them, and nothing of them wants a parent."""
+    if found.intent.protect and (found.changed or found.extra):
+        session.run(
+            q("UPDATE {} SET kind = upper(kind::text)::\"char\" WHERE kind IN ('c', 'x')", found.intent.temp("d"))
+        )
+        found.held, found.changed, found.extra = (found.changed, found.extra), 0, 0
 
 
 def _available(session: Session, intent: Intent) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -258,10 +278,12 @@ def _structure(
 
 def _protect(founds: Sequence[Found], out: Emitted) -> None:
     for found in founds:
-        if found.intent.protect and (found.changed or found.extra):
-            text = f"{full_name(found.intent.target.name)}: {found.changed} changed and {found.extra} extra rows are protected and left"
-            out.hazards.append(Hazard("blocked", found.intent.address, text, found.changed + found.extra))
-            found.changed = found.extra = 0
+        changed, extra = (found.changed, found.extra) if found.intent.finds else found.held
+        if found.intent.protect and (changed or extra):
+            text = f"{full_name(found.intent.target.name)}: {changed} changed and {extra} extra rows are protected and left"
+            out.hazards.append(Hazard("blocked", found.intent.address, text, changed + extra))
+            if found.intent.finds:  # what goes along outside of a protected scope stands in the plan
+                found.changed = found.extra = 0
 
 
 def _tables(founds: Sequence[Found]) -> dict[TableName, Table]:
@@ -297,6 +319,7 @@ def _edges(
                 if set(key.parent_columns) & (set(s.columns) - set(s.key))
             ]
             must(moved, inserts + pointing)
+            must(deletes, moved)
 
 
 def check_limits(session: Session, founds: Sequence[Found], out: Emitted) -> None:

@@ -43,7 +43,8 @@ def read_name(form: Form, bucket: str, value: Composable) -> Composable:
 
 
 def spelled(form: Form, bucket: str, name: Composable) -> Composable:
-    """An object's name as a row spells it."""
+    """An object's name as a row spells it; in an address a % of its own stands as %25, for it is read so."""
+    name = q("replace({}, '%', '%25')", name) if is_url(form) else name
     return join([name if text == "name" else lit(bucket) if open_ else lit(text) for open_, text in form], " || ")
 
 
@@ -74,6 +75,11 @@ def meant(name: Composable, prefix: str, match: Match) -> Composable:
         verdict = q("CASE WHEN {} THEN {} ELSE {} END", fits, raw("true" if includes else "false"), verdict)
     mark = q("{0} <> '.emptyFolderPlaceholder' AND right({0}, 24) <> '/.emptyFolderPlaceholder'", name)
     return q("(starts_with({}, {}) AND {} AND {})", name, lit(prefix), mark, verdict)
+
+
+def nameable(name: Composable) -> Composable:
+    """Whether an object can be given that name: what `checked_new` of the storages takes."""
+    return q("({0} ~ {1} AND {0} !~ {2})", name, lit("^[A-Za-z0-9_/!.*'() &$@=;:+,?-]+$"), lit(r"(^|/)\.{0,2}(/|$)"))
 
 
 def loose_stem(name: Composable) -> Composable:
