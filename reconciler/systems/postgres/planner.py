@@ -106,9 +106,12 @@ def observe(
     everyone += [Found(intent) for intent in bystanders]
     refuse_moved_keys(session, founds)
     settled = [found for found in everyone if not found.waits]
-    left_out = -1
-    while left_out != (left_out := sum(found.left_out for found in settled)):
-        follow_deletes(session, catalog, settled)  # a row that is left as it is may point at one that goes
+    left_out = None
+    while left_out != sum(
+        found.left_out for found in settled
+    ):  # a row that is left as it is may point at one that goes
+        left_out = sum(found.left_out for found in settled)
+        follow_deletes(session, catalog, settled)
         check_parents(session, settled)
     refuse_held_values(session, settled)
     return everyone
