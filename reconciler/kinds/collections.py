@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reconciler.kinds.tables import Compiled, find_table, place_of, proven
+from reconciler.kinds.tables import Compiled, find_table, place_of, proven, signed_columns
 from reconciler.kinds.world import World
 from reconciler.plan.errors import ReconcilerError
 from reconciler.plan.names import TableName
@@ -178,6 +178,11 @@ def _intent(
     newer = options.on_changed.column if isinstance(options.on_changed, Newer) else None
     changed = OnChanged.NEWER if newer else OnChanged(options.on_changed or ("fill" if fill else "update"))
     parents = options.on_missing_parent
+    # Signed URLs are their prefix's to write, and stand in no plan, unless the collection names their column.
+    signed = (signed_columns(world, connection, target.name) & target.columns.keys()).difference(options.sensitive)
+    listed = None if options.columns is None or isinstance(options.columns, ColumnsExcept) else tuple(options.columns)
+    signed = signed.difference(listed or ())
+    without = frozenset(options.columns.excluded) if isinstance(options.columns, ColumnsExcept) else frozenset[str]()
     return Intent(
         number=number,
         address=address,
@@ -186,10 +191,9 @@ def _intent(
         key=tuple(key),
         source=source,
         scope=scope,
-        columns=None
-        if options.columns is None or isinstance(options.columns, ColumnsExcept)
-        else tuple(options.columns),
-        without=frozenset(options.columns.excluded) if isinstance(options.columns, ColumnsExcept) else frozenset[str](),
+        columns=listed,
+        without=without if listed else without | signed,
+        secret=signed,
         sensitive=frozenset(options.sensitive),
         compare=Compare(options.compare),
         on_changed=changed,

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from reconciler.kinds.tables import Compiled, bound, find_table, identity, place_of, proven, sensitive_columns
+from reconciler.kinds.tables import (
+    Compiled,
+    bound,
+    find_table,
+    identity,
+    place_of,
+    proven,
+    sensitive_columns,
+    signed_columns,
+)
 from reconciler.kinds.world import World
 from reconciler.plan.errors import Location, ReconcilerError
 from reconciler.plan.names import TableName
@@ -45,6 +54,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
         target=table,
         key=_shown_key(world, connection, table, address, place, or_whole=True),
         sensitive=frozenset(sensitive_columns(world, connection, table.name)),
+        secret=signed_columns(world, connection, table.name),
         source=NO_SOURCE,
         finds=_duplicates(world, address, unique_key, table),
         on_extra=OnExtra.DELETE,
@@ -64,6 +74,7 @@ def compile_unique_key(world: World, address: str, unique_key: UniqueKey, first:
             target=(child := world.catalog(connection).tables[child_name]),
             key=_shown_key(world, connection, child, address, place),
             sensitive=frozenset(sensitive_columns(world, connection, child.name)),
+            secret=signed_columns(world, connection, child.name),
             source=NO_SOURCE,
             finds=References(
                 of=intent,

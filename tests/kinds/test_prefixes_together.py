@@ -87,6 +87,29 @@ def test_rows_that_go_along_are_told_apart_by_their_key_and_no_token_stands_in_a
         assert media.production.sql("SELECT id FROM t") == [(2,)]
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "collections: { t: { table: production.t, source: { rows: [{ id: 2, src: b.jpg, url: here }] }, on_extra: delete, max_delete: 9 } }\n",
+        "unique_keys: { t: { table: production.t, key: [src], keep: [{ id: highest }], max_delete: 9 } }\n",
+    ],
+)
+def test_no_token_stands_in_a_plan_whoever_deletes_its_row(media: Media, beside: str) -> None:
+    media.production.sql(
+        TABLE + "INSERT INTO t (src, url) VALUES ('b.jpg', 'https://h/x?token=a.CANARY.c'), ('b.jpg', 'https://h/y')"
+    )
+    media.put("b.jpg")
+    media.spec(beside, x=SIGN)
+    plan = media.bench.plan()
+    assert counts(plan)["delete public.t"] == 1
+    assert "CANARY" not in plan.path.read_text("utf-8")
+    assert media.bench.apply(plan).code in (Exit.DONE, Exit.ERROR)
+    assert media.production.sql("SELECT id FROM t") == [(2,)]
+    assert media.production.sql("SELECT count(*) FROM t WHERE url = 'here'") == [(0,)]
+    assert media.bench.apply(media.bench.undo(plan)).code is Exit.DONE
+    assert media.production.sql("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+
+
 def test_a_url_goes_into_its_own_row_of_a_partitioned_table(media: Media) -> None:
     media.production.sql("""
         CREATE TABLE t (id int NOT NULL, part int NOT NULL, src text, url text, UNIQUE (part, id)) PARTITION BY LIST (part);
@@ -115,12 +138,8 @@ def test_no_value_is_cut_to_its_column(media: Media, column: str, more: str) -> 
     media.production.sql(TABLE + f"ALTER TABLE t ALTER {name} TYPE {kind}; INSERT INTO t (src) VALUES ('o/abcdef.jpg')")
     media.put("abcdef.jpg")
     media.spec(x=more)
-    try:
-        plan = media.bench.plan()
-    except ReconcilerError:
-        return
-    with pytest.raises(ReconcilerError):
-        media.bench.apply(plan)
+    with pytest.raises(ReconcilerError, match=f"too long|does not fit|{name}"):
+        media.bench.apply(media.bench.plan())
     assert media.production.sql("SELECT src, mime FROM t") == [("o/abcdef.jpg", None)]
 
 

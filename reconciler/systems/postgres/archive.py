@@ -11,10 +11,9 @@ from reconciler.plan.errors import Drift
 from reconciler.plan.names import TableName
 from reconciler.systems.postgres.guard import NAMED
 from reconciler.systems.postgres.proof import prove_condition
-from reconciler.systems.postgres.rows import alias, relation, whole
+from reconciler.systems.postgres.rows import ARCHIVED, alias, relation, whole
 from reconciler.systems.postgres.session import Composable, Session, ident, join, lit, q, raw
 from reconciler.systems.postgres.staging import Staged
-from reconciler.systems.postgres.structure import ARCHIVED
 
 
 def hold_survivors(session: Session, item: Staged) -> None:

@@ -149,22 +149,18 @@ def _cascade(session: Session, parent: Found, child: Found, key: ForeignKey, of_
         pd=parent.intent.temp("d"),
         pon=on_keys("pd", parent.keys, "p", parent.intent.key),
     )
-    for other in of_child:
-        same = [q("c.{} = d.{}", ident(c), ident(k)) for c, k in zip(other.intent.key, other.keys, strict=True)]
-        if not other.changed:
-            continue
+    for other in (it for it in of_child if it.changed):
         clash = session.value(
             q("SELECT count(*) FROM ({new}) n JOIN {c} c ON {on} JOIN {d} d ON {same} WHERE d.kind = 'c'", new=new, c=relation(key.child),
-              on=on_keys("n", keys, "c", child.intent.key), d=other.intent.temp("d"), same=join(same, " AND "))
+              on=on_keys("n", keys, "c", child.intent.key), d=other.intent.temp("d"), same=on_keys("c", other.intent.key, "d", other.keys))
         )  # fmt: skip
-        if not clash:
-            continue
-        raise ReconcilerError(
-            f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} that {other.intent.address} changes",
-            where=parent.intent.place,
-            why=f"they go by {key.name} (ON DELETE CASCADE)",
-            todo="make the two declarations agree: keep the parents, or re-point these rows",
-        )
+        if clash:
+            raise ReconcilerError(
+                f"{parent.intent.address} would delete {clash} rows of {full_name(key.child)} that {other.intent.address} changes",
+                where=parent.intent.place,
+                why=f"they go by {key.name} (ON DELETE CASCADE)",
+                todo="make the two declarations agree: keep the parents, or re-point these rows",
+            )
     names = join([ident(k) for k in keys])
     return session.run(
         q("INSERT INTO {d} ({k}, kind, reason) SELECT DISTINCT ON ({k}) {k}, 'x'::\"char\", 'cascade of ' || origin || {via}"

@@ -106,15 +106,18 @@ def observe(
     everyone += [Found(intent) for intent in bystanders]
     refuse_moved_keys(session, founds)
     settled = [found for found in everyone if not found.waits]
-    left_out = None
-    while left_out != sum(
-        found.left_out for found in settled
-    ):  # a row that is left as it is may point at one that goes
-        left_out = sum(found.left_out for found in settled)
+    left_out = -1
+    # A row that is left as it is may point at one that goes: what goes along with that is looked for again.
+    while left_out != _left_out(settled):
+        left_out = _left_out(settled)
         follow_deletes(session, catalog, settled)
         check_parents(session, settled)
     refuse_held_values(session, settled)
     return everyone
+
+
+def _left_out(founds: Sequence[Found]) -> int:
+    return sum(found.left_out for found in founds)
 
 
 def _hold(session: Session, found: Found) -> None:

@@ -65,6 +65,15 @@ class Scope(NamedTuple):
     with_: Composable | None = None
 
 
+ARCHIVED = {
+    "archived_at": "timestamp with time zone",
+    "plan_id": "text",
+    "survivor_key": "text",
+    "rule": "text",
+}
+"""What an archive holds besides the columns of its table."""
+
+
 @dataclass(frozen=True)
 class TableSource:
     """Rows of a table, on the target's own connection or on another."""

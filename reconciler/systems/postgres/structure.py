@@ -17,16 +17,8 @@ from reconciler.plan.file import Planned, planned
 from reconciler.plan.names import TableName, quote, split_dotted
 from reconciler.plan.step import Change, Image, Step, Verb
 from reconciler.systems.postgres.catalog import Catalog, Table
-from reconciler.systems.postgres.rows import Duplicates, Intent, full_name, relation
+from reconciler.systems.postgres.rows import ARCHIVED, Duplicates, Intent, full_name, relation
 from reconciler.systems.postgres.session import Composable, Row, Session, ident, join, q, raw
-
-ARCHIVED = {
-    "archived_at": "timestamp with time zone",
-    "plan_id": "text",
-    "survivor_key": "text",
-    "rule": "text",
-}
-"""What an archive holds besides the columns of its table."""
 
 
 class Lacking(NamedTuple):
